@@ -1,0 +1,100 @@
+"""What the two driver seams share: options of a collection, deadlines, and the check of what they are given.
+
+Drivers are told apart by what their classes offer, never by importing them: every attribute of a *database
+object* exists (it is a collection of that name), so only its type can be asked.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pymongo
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from mongopatterns.errors import DeploymentError, UsageError
+from mongopatterns.typing import Durability
+
+_OLDEST_WIRE_VERSION = 13  # MongoDB 5.0
+# What older servers answer to a field, a stage or an operator that they do not know.
+_UNKNOWN_SYNTAX = frozenset({9, 168, 31325, 40324, 40415})
+
+
+def collection_of(target: Any, name: str, durability: Durability, *, asynchronous: bool) -> Any:
+    """Return the collection to work on, with this package's own options whatever options `target` came with.
+
+    Majority (unless relaxed) and primary, so that what is acknowledged stays and what is read is current; aware
+    datetimes and plain dicts, so that replies can be read. Only the representation of UUIDs is the caller's: it
+    is how their keys are stored.
+
+    Raises:
+        UsageError: If `target` is no database or collection, or one of the other world.
+    """
+    kind = type(target)
+    twin = "the name without Async" if asynchronous else "the name with Async"
+    if hasattr(kind, "find_one_and_update"):
+        collection, probe = target, kind.find_one_and_update
+    elif hasattr(kind, "get_collection") and hasattr(kind, "command"):
+        collection, probe = target.get_collection(name), kind.command
+    else:
+        hint = ": pass client['name']" if hasattr(kind, "list_database_names") else ""
+        raise UsageError("target", f"expected a database or a collection, got {kind.__name__}{hint}")
+    if (inspect.iscoroutinefunction(probe) or hasattr(kind, "get_io_loop")) is not asynchronous:
+        world = "an asynchronous" if not asynchronous else "a synchronous"
+        raise UsageError("target", f"{kind.__name__} belongs to {world} driver: use {twin}")
+    if not isinstance(durability, Durability):
+        raise UsageError("durability", f"expected Durability.MAJORITY or Durability.FAST, got {durability!r}")
+    options: CodecOptions[dict[str, Any]] = CodecOptions(
+        document_class=dict,
+        tz_aware=True,
+        tzinfo=dt.timezone.utc,
+        datetime_conversion=DatetimeConversion.DATETIME_CLAMP,  # a date past the year 9999 is readable
+        uuid_representation=collection.codec_options.uuid_representation,
+    )
+    return collection.with_options(
+        codec_options=options,
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern(),
+        write_concern=WriteConcern(w="majority" if durability is Durability.MAJORITY else 1),
+    )
+
+
+def deadline(timeout: float | None) -> AbstractContextManager[Any]:
+    """Bound everything that the driver does inside, waiting included, to `timeout` seconds.
+
+    Raises:
+        UsageError: If `timeout` is not a finite number greater than 0.
+    """
+    if timeout is None:
+        return nullcontext()
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+        raise UsageError("timeout", f"expected seconds greater than 0, or None, got {timeout!r}")
+    return pymongo.timeout(timeout)
+
+
+def suspects_old_server(error: BaseException | None) -> bool:
+    """Tell whether the server did not know what it was asked for."""
+    return isinstance(error, OperationFailure) and error.code in _UNKNOWN_SYNTAX
+
+
+def refuse_old_server(hello: Mapping[str, Any], error: BaseException) -> None:
+    """Raise a clear error if the answer to `hello` comes from a server before 5.0.
+
+    Raises:
+        DeploymentError: If it does.
+    """
+    if hello.get("maxWireVersion", 0) < _OLDEST_WIRE_VERSION:
+        raise DeploymentError("this server is older than MongoDB 5.0, which mongopatterns needs") from error
+
+
+def utc_now() -> dt.datetime:
+    """Return this process's time."""
+    return dt.datetime.now(dt.timezone.utc)

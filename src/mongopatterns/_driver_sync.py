@@ -1,0 +1,47 @@
+"""What differs between the worlds, synchronous side: PyMongo.
+
+The hand-written sibling is `_driver_async.py`; both offer the same names.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, TypeVar
+
+from mongopatterns._driver import collection_of, deadline, refuse_old_server, suspects_old_server
+from mongopatterns.typing import CollectionLike, DatabaseLike, Durability
+
+T = TypeVar("T")
+
+Target = DatabaseLike[Any] | CollectionLike[Any]
+
+
+def bind(target: Target, name: str, durability: Durability) -> CollectionLike[dict[str, Any]]:
+    """Return the collection to work on (see `collection_of`)."""
+    collection: CollectionLike[dict[str, Any]] = collection_of(target, name, durability, asynchronous=False)
+    return collection
+
+
+def settle(value: T) -> T:
+    """Return what the driver handed back: here it is always the thing itself."""
+    return value
+
+
+class call:  # noqa: N801  # reads as the statement that it is: `with call(...)`
+    """Send one command: bound its time, and say so plainly if the server is too old to know it."""
+
+    def __init__(self, collection: CollectionLike[Any], timeout: float | None) -> None:
+        self._collection: Any = collection
+        self._deadline = deadline(timeout)
+
+    def __enter__(self) -> None:
+        """Start the clock."""
+        self._deadline.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the clock; ask an answer that smells of an old server for its version."""
+        self._deadline.__exit__(kind, error, trace)
+        if error is not None and suspects_old_server(error):
+            refuse_old_server(self._collection.database.command("hello"), error)

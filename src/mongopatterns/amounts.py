@@ -1,0 +1,110 @@
+"""Numbers that are counted: checked on the way in, exact on the server, plain on the way out. Pure.
+
+Whole numbers travel as integers and all others as Decimal128, so that no sum drifts as binary fractions do.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from typing import Any, TypeAlias
+
+from bson import Decimal128
+
+from mongopatterns.errors import UsageError
+
+__all__ = [
+    "MAX_AMOUNT",
+    "Amount",
+    "Number",
+    "add",
+    "amount_value",
+    "multiply",
+    "plain",
+    "plain_number",
+]
+
+Amount: TypeAlias = int | float | Decimal
+"""What a caller may count: an int, a finite float or a finite Decimal."""
+
+Number: TypeAlias = int | Decimal
+"""What a verdict tells: whole numbers as int, all others as Decimal."""
+
+MAX_AMOUNT = 10**15
+"""The largest single amount, limit or cap.
+
+With Decimal128's 34 digits a sum of this size still keeps 18 decimal places, and it is below 2**53, so that a
+client which reads numbers as doubles (JavaScript, the shell) shows it exactly.
+"""
+
+_DECIMAL128 = Context(prec=34, Emin=-6143, Emax=6144, traps=[Inexact, InvalidOperation])
+_EXACT = Context(prec=80)  # room for every digit of two Decimal128
+
+
+def amount_value(argument: str, value: object, *, zero: bool = False) -> int | Decimal128:
+    """Turn an amount into what travels: whole numbers as integers, all others as Decimal128.
+
+    A float is taken as the shortest decimal text that stands for it (`repr`), so that ten times 0.1 is 1.
+
+    Args:
+        argument: The caller's name for the argument, for the message.
+        value: An int, float or Decimal.
+        zero: Whether 0 is allowed (for limits).
+
+    Raises:
+        UsageError: If it is of another type (bool and text too), not finite, negative, zero where that means
+            nothing, above `MAX_AMOUNT`, or has more than 34 digits.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise UsageError(argument, f"expected an int, float or Decimal, got {value!r}")
+    if not math.isfinite(value):
+        raise UsageError(argument, f"expected a finite number, got {value!r}")
+    if value < 0 or (value == 0 and not zero):
+        raise UsageError(argument, f"expected a number {'of at least' if zero else 'greater than'} 0, got {value!r}")
+    if value > MAX_AMOUNT:
+        raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got {value!r}")
+    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if exact == exact.to_integral_value():
+        return int(exact)
+    try:
+        return Decimal128(_DECIMAL128.create_decimal(exact))
+    except (Inexact, InvalidOperation):
+        raise UsageError(argument, f"expected at most 34 significant digits, got {value!r}") from None
+
+
+def plain_number(value: object) -> Number | None:
+    """Turn a stored number into a plain one: int if it is whole, else Decimal; None if it is not a finite number."""
+    if isinstance(value, Decimal128):
+        value = value.to_decimal()
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not math.isfinite(value):
+        return None
+    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    whole = exact.to_integral_value()
+    # normalize() rounds to the context's digits: the exact digits that the server sent are kept instead.
+    return int(whole) if exact == whole else Decimal(f"{exact:f}".rstrip("0"))
+
+
+def plain(stored: Any) -> Number:
+    """Turn a number that is known to be one into a plain one.
+
+    Raises:
+        TypeError: If it is none after all.
+    """
+    number = plain_number(stored)
+    if number is None:
+        raise TypeError(f"expected a finite number, got {stored!r}")
+    return number
+
+
+def add(*numbers: Number) -> Number:
+    """Add without rounding."""
+    total: Number = 0
+    for number in numbers:
+        both_whole = isinstance(total, int) and isinstance(number, int)
+        total = total + number if both_whole else plain(_EXACT.add(Decimal(total), Decimal(number)))
+    return total
+
+
+def multiply(one: Number, other: Number) -> Number:
+    """Multiply without rounding."""
+    return plain(_EXACT.multiply(Decimal(one), Decimal(other)))

@@ -1,0 +1,161 @@
+"""Everything this package raises by itself, and one question about what the driver raises.
+
+```
+MongoPatternsError
+├── UsageError            misuse: the call is wrong whenever it runs (also a ValueError)
+├── LimitExceeded         outcome: there was no room; nothing was written
+├── DocumentNotFound      outcome: the document is not there and may not be created
+├── StateError            the world: what a document holds is not what the spec describes
+├── DeploymentError       the world: the server is missing, too old or not able
+└── RepeatedCommands      tests: the same command shape was sent too often (also an AssertionError)
+```
+
+Errors of the driver are not wrapped where the driver's answer is the truth: a network error, a
+`WriteConcernError` or a timeout reaches the caller as PyMongo raised it, and `may_have_applied` says what it
+means for the write that was under way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WriteConcernError,
+)
+
+__all__ = [
+    "DeploymentError",
+    "DocumentNotFound",
+    "LimitExceeded",
+    "MongoPatternsError",
+    "RepeatedCommands",
+    "StateError",
+    "UsageError",
+    "may_have_applied",
+]
+
+
+class MongoPatternsError(Exception):
+    """Root of every error that this package defines."""
+
+
+class UsageError(MongoPatternsError, ValueError):
+    """Report a call or a definition that is wrong, whatever the database holds.
+
+    Raised before anything is sent. The message names the argument and how to mend it.
+
+    Attributes:
+        argument: The name of the argument at fault.
+    """
+
+    argument: str
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument}: {problem}")
+        self.argument = argument
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the two parts when the error crosses a process."""
+        return type(self), (self.argument, str(self).removeprefix(f"{self.argument}: "))
+
+
+class LimitExceeded(MongoPatternsError):
+    """Report that a limit left no room. Nothing was written.
+
+    Attributes:
+        key: The key that was asked for, when the verdict knows it.
+        decision: The verdict, with what is left and when there is more.
+    """
+
+    def __init__(self, message: str, *, key: Any = None, decision: Any = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.decision = decision
+
+
+class DocumentNotFound(MongoPatternsError):
+    """Report that the document is not there, and that the spec does not allow it to be created.
+
+    Attributes:
+        collection: The collection's name.
+        key: The key that matched no document.
+    """
+
+    def __init__(self, collection: str, key: Any) -> None:
+        super().__init__(
+            f"no document of {collection!r} has the key {key!r}, and the spec says create=None: create the "
+            "document first, or give the spec create={} to have it made on first use"
+        )
+        self.collection = collection
+        self.key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the two parts when the error crosses a process."""
+        return type(self), (self.collection, self.key)
+
+
+class StateError(MongoPatternsError):
+    """Report a stored value that a primitive cannot work with. The document stays as it is.
+
+    Raised instead of resetting what somebody may still need.
+
+    Attributes:
+        collection: The collection's name.
+        key: The key of the document.
+        path: The dotted path of the offending value.
+    """
+
+    def __init__(self, collection: str, key: Any, path: str, problem: str) -> None:
+        super().__init__(f"{path!r} in the document {key!r} of {collection!r}: {problem}")
+        self.collection = collection
+        self.key = key
+        self.path = path
+        self._problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the parts when the error crosses a process."""
+        return type(self), (self.collection, self.key, self.path, self._problem)
+
+
+class DeploymentError(MongoPatternsError):
+    """Report a server that is missing, too old, or not able to do what is asked of it."""
+
+
+class RepeatedCommands(MongoPatternsError, AssertionError):
+    """Report that one command shape was sent more often than a guard allows.
+
+    Attributes:
+        counts: How often each offending shape was sent, by its description.
+    """
+
+    def __init__(self, message: str, counts: dict[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.counts = counts or {}
+
+
+def may_have_applied(error: BaseException) -> bool:
+    """Tell whether the write that raised `error` may be stored all the same.
+
+    The driver has already retried what is safe to retry when its error arrives. What is left means one of two
+    things: the server refused the write (False: nothing is stored), or its answer never came or came without
+    the promised durability (True: it is stored, or will be, or never was).
+
+    Args:
+        error: What a call of a primitive or of the driver raised.
+
+    Returns:
+        True for lost connections, elections, timeouts while the command ran, and unsatisfied write concerns;
+        False for errors raised before sending and for plain refusals by the server.
+    """
+    if not isinstance(error, PyMongoError):
+        return False
+    if isinstance(error, ServerSelectionTimeoutError):
+        # The driver raises the first attempt's error instead when a retry finds no server.
+        return False
+    if isinstance(error, (ConnectionFailure, WriteConcernError, ExecutionTimeout)):
+        return True
+    return error.timeout or error.has_error_label("RetryableWriteError")
