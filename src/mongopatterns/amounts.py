@@ -41,6 +41,11 @@ _DECIMAL128 = Context(prec=34, Emin=-6143, Emax=6144, traps=[Inexact, InvalidOpe
 _EXACT = Context(prec=80)  # room for every digit of two Decimal128
 
 
+def _is_finite(value: Amount) -> bool:
+    # math.isfinite raises for a signalling NaN, and for an int that no float holds.
+    return value.is_finite() if isinstance(value, Decimal) else isinstance(value, int) or math.isfinite(value)
+
+
 def amount_value(argument: str, value: object, *, zero: bool = False) -> int | Decimal128:
     """Turn an amount into what travels: whole numbers as integers, all others as Decimal128.
 
@@ -57,12 +62,12 @@ def amount_value(argument: str, value: object, *, zero: bool = False) -> int | D
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise UsageError(argument, f"expected an int, float or Decimal, got {value!r}")
-    if not math.isfinite(value):
+    if not _is_finite(value):
         raise UsageError(argument, f"expected a finite number, got {value!r}")
     if value < 0 or (value == 0 and not zero):
         raise UsageError(argument, f"expected a number {'of at least' if zero else 'greater than'} 0, got {value!r}")
     if value > MAX_AMOUNT:
-        raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got {value!r}")
+        raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got {value:.3g}")
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if exact == exact.to_integral_value():
         return int(exact)
@@ -76,7 +81,7 @@ def plain_number(value: object) -> Number | None:
     """Turn a stored number into a plain one: int if it is whole, else Decimal; None if it is not a finite number."""
     if isinstance(value, Decimal128):
         value = value.to_decimal()
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not _is_finite(value):
         return None
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     whole = exact.to_integral_value()

@@ -148,8 +148,10 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
     """
     if key_type is ObjectId:
         try:
-            return ObjectId(key)  # type: ignore[arg-type]  # a TypeError tells
-        except (InvalidId, TypeError):
+            if isinstance(key, (ObjectId, str)):  # ObjectId(None) would make a new one
+                return ObjectId(key)
+            raise InvalidId(key)
+        except InvalidId:
             raise UsageError(argument, f"{key!r} is not an ObjectId: expected one, or 24 hexadecimal digits") from None
     if key is None:
         raise UsageError(argument, "None is not a key: it would match every document without the field")

@@ -410,7 +410,14 @@ class CounterPlan:
         """Build the filter and the projection that read the numbers of all `keys`."""
         if isinstance(keys, (str, bytes, Mapping)):
             raise UsageError("keys", f"expected a list of keys, got {keys!r}")
-        wanted = [key_value("keys", key, self.spec.key_type) for key in keys]
+        asked = list(keys)
+        wanted = [key_value("keys", key, self.spec.key_type) for key in asked]
+        try:
+            told_apart = len(set(asked)) >= len({bson_identity(key) for key in wanted})
+        except TypeError:
+            raise UsageError("keys", "a document cannot be a key of the answer: ask for its value alone") from None
+        if not told_apart:
+            raise UsageError("keys", "True and 1 are two keys to the server and one to a dict: ask for one at a time")
         return {self.spec.key_field: {"$in": wanted}}, {"_id": 0, self.spec.path: 1, self.spec.key_field: 1}
 
     def total(self, key: object, reply: Mapping[str, Any] | None, *, written: bool = False) -> Number:

@@ -1,0 +1,33 @@
+"""The asynchronous side is tested with both of its drivers: every test here runs once on each."""
+# generate: hand-written twin
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def clients(mongopatterns_server: Any, recorder: Any) -> AsyncIterator[dict[str, Any]]:
+    options: dict[str, Any] = {"event_listeners": [recorder], "maxPoolSize": 100}
+    motor: Any = AsyncIOMotorClient(mongopatterns_server.uri, **options)
+    async with AsyncMongoClient(mongopatterns_server.uri, **options) as pymongo:
+        yield {"pymongo": pymongo, "motor": motor}
+    motor.close()
+
+
+@pytest.fixture(params=["pymongo", "motor"])
+def client(request: pytest.FixtureRequest, clients: dict[str, Any]) -> Any:
+    return clients[request.param]
+
+
+@pytest.fixture
+def db(client: Any, mongopatterns_db_name: str) -> Any:
+    return client[mongopatterns_db_name]

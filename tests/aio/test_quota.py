@@ -1,0 +1,618 @@
+"""What a quota promises, on a real server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+from typing import Any
+
+import bson
+import pytest
+from bson import Decimal128, ObjectId
+
+from mongopatterns import (
+    AsyncQuota,
+    DocumentNotFound,
+    Field,
+    LimitExceeded,
+    QuotaSpec,
+    Rollover,
+    StateError,
+    Times,
+    UsageError,
+    Window,
+)
+from mongopatterns._driver_async import settle
+from mongopatterns.testing import race
+
+UTC = dt.timezone.utc
+NOON = dt.datetime(2026, 3, 4, 12, 30, tzinfo=UTC)
+HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
+
+PLAIN = QuotaSpec("quotas", path="q", windows=[Window.hour(10)])
+THREE = QuotaSpec("users", path="quota.subtitle", windows=[Window.hour(10), Window.day(25), Window.month(40)])
+BANK = QuotaSpec("quotas", path="q", windows=[Window.hour(10, rollover=Rollover(cap=Times(2)))])
+FIELD = QuotaSpec("users", path="q", windows=[Window.hour(Field("limits.hour", default=3))])
+
+BAD_AMOUNTS = [0, -1, -0.5, float("nan"), float("inf"), True, "1", None, Decimal("Infinity"), 10**16]
+
+
+async def test_a_quota_admits_up_to_its_limit(db: Any) -> None:
+    """Calls are granted while there is room, and the verdict tells what is left."""
+    quota = AsyncQuota(db, PLAIN)
+    first = await quota.consume("alice", 4, now=NOON)
+    assert first
+    assert (first.used, first.remaining, first.limit) == ({"hour": 4}, {"hour": 6}, {"hour": 10})
+    assert first.resets_at == {"hour": dt.datetime(2026, 3, 4, 13, tzinfo=UTC)}
+    assert await quota.consume("alice", 6, now=NOON)
+    refused = await quota.consume("alice", 1, now=NOON)
+    assert not refused
+    assert (refused.limited_by, refused.exceeded, refused.retry_after) == ("hour", ("hour",), 1800.0)
+    with pytest.raises(LimitExceeded, match="no room for 1 more for 'alice': the hour admits 10") as caught:
+        refused.require()
+    assert caught.value.decision is refused
+    assert first.require() is first
+
+
+async def test_the_servers_clock_is_the_default(db: Any) -> None:
+    """Without now= the window is the server's current hour."""
+    decision = await AsyncQuota(db, PLAIN).consume("alice")
+    cursor = await settle(db.quotas.aggregate([{"$project": {"now": "$$NOW", "q": 1}}]))
+    (document,) = await cursor.to_list(1)
+    at, end = document["q"]["at"], document["q"]["hour"]["end"]
+    assert decision.resets_at["hour"].replace(tzinfo=None) == end
+    assert dt.timedelta(0) < end - at <= HOUR
+    assert dt.timedelta(0) <= document["now"] - at < dt.timedelta(minutes=1)
+
+
+async def test_a_verdict_is_plain_python(db: Any) -> None:
+    """to_dict() is what json.dumps takes, and fractions in the verdict are exact decimals."""
+    decision = await AsyncQuota(db, PLAIN).consume("alice", 0.1, now=NOON)
+    assert decision.used == {"hour": Decimal("0.1")}
+    assert decision.remaining == {"hour": Decimal("9.9")}
+    assert json.loads(json.dumps(decision.to_dict())) == {
+        "key": "alice",
+        "amount": 0.1,
+        "allowed": True,
+        "limited_by": None,
+        "exceeded": [],
+        "limit": {"hour": 10},
+        "used": {"hour": 0.1},
+        "banked": {"hour": 0},
+        "remaining": {"hour": 9.9},
+        "resets_at": {"hour": "2026-03-04T13:00:00+00:00"},
+        "retry_after": None,
+    }
+
+
+async def test_fractions_fill_a_limit_exactly(db: Any) -> None:
+    """Ten times 0.1 fits a limit of 1, and an eleventh does not."""
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", windows=[Window.day(1)]))
+    verdicts = [bool(await quota.consume("alice", 0.1, now=NOON)) for _ in range(11)]
+    assert verdicts == [True] * 10 + [False]
+
+
+async def test_a_limit_stored_as_a_double_is_what_it_looks_like(db: Any) -> None:
+    """A limit of 0.3 in a document, a binary fraction below 0.3, admits three times 0.1."""
+    await db.users.insert_one({"_id": "alice", "limits": {"hour": 0.3}})
+    quota = AsyncQuota(db, FIELD)
+    assert [bool(await quota.consume("alice", 0.1, now=NOON)) for _ in range(4)] == [True, True, True, False]
+
+
+async def test_all_windows_are_charged_or_none(db: Any) -> None:
+    """A call that one window refuses leaves all of them as they were."""
+    quota = AsyncQuota(db, THREE)
+    for hours in range(2):
+        assert await quota.consume("alice", 10, now=NOON + hours * HOUR)
+    refused = await quota.consume("alice", 6, now=NOON + 2 * HOUR)
+    assert (refused.limited_by, refused.exceeded) == ("day", ("day",))
+    assert refused.used == {"hour": 0, "day": 20, "month": 20}
+    assert await quota.consume("alice", 5, now=NOON + 2 * HOUR)
+    assert (await quota.consume("alice", 10, now=NOON + DAY)).remaining == {"hour": 0, "day": 15, "month": 5}
+    refused = await quota.consume("alice", 11, now=NOON + DAY + HOUR)
+    assert (refused.limited_by, refused.exceeded) == ("hour", ("hour", "month"))
+    assert refused.retry_after is None
+    refused = await quota.consume("alice", 6, now=NOON + DAY + HOUR)
+    assert (refused.limited_by, refused.exceeded) == ("month", ("month",))
+    assert refused.retry_after == (dt.datetime(2026, 4, 1, tzinfo=UTC) - (NOON + DAY + HOUR)).total_seconds()
+
+
+async def test_the_state_stands_beside_the_callers_fields(db: Any) -> None:
+    """A nested path in the caller's own document changes nothing beside it."""
+    await db.users.create_index("user_id", unique=True)
+    await db.users.insert_one({"_id": 1, "user_id": "alice", "quota": {"dubbing": {"x": 1}}, "name": "$name", "n": [1]})
+    spec = QuotaSpec("users", path="quota.subtitle", key_field="user_id", windows=[Window.hour(10)])
+    assert spec.indexes()[0].keys == (("user_id", 1),)
+    assert await AsyncQuota(db, spec).consume("alice", 4, now=NOON)
+    document = await db.users.find_one()
+    assert document.pop("quota") == {
+        "dubbing": {"x": 1},
+        "subtitle": {
+            "at": NOON.replace(tzinfo=None),
+            "by": (await db.users.find_one())["quota"]["subtitle"]["by"],
+            "hour": {"end": dt.datetime(2026, 3, 4, 13), "used": 4},  # noqa: DTZ001  # as a plain client reads it
+        },
+    }
+    assert document == {"_id": 1, "user_id": "alice", "name": "$name", "n": [1]}
+
+
+async def test_two_quotas_share_a_document(db: Any) -> None:
+    """Several specs with different paths count apart in one document."""
+    subtitle = AsyncQuota(db, QuotaSpec("users", path="quota.subtitle", windows=[Window.hour(10)]))
+    dubbing = AsyncQuota(db, QuotaSpec("users", path="quota.dubbing", windows=[Window.hour(2)]))
+    await subtitle.consume("alice", 7, now=NOON)
+    assert not await dubbing.consume("alice", 3, now=NOON)
+    assert await dubbing.consume("alice", 2, now=NOON)
+    assert (await subtitle.peek("alice", now=NOON)).used == {"hour": 7}
+    assert await db.users.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("amount", BAD_AMOUNTS)
+async def test_bad_amounts_are_refused_before_anything_is_sent(db: Any, commands: Any, amount: Any) -> None:
+    """A bad amount raises a UsageError that names the argument, in every call that takes one."""
+    quota = AsyncQuota(db, PLAIN)
+    for call in (quota.consume, quota.record):
+        with pytest.raises(UsageError, match=r"^amount: "):
+            await call("alice", amount)
+    assert commands.names == []
+
+
+@pytest.mark.parametrize("now", [dt.datetime(2026, 3, 4), "2026-03-04", 0, dt.date(2026, 3, 4)])  # noqa: DTZ001
+async def test_a_naive_now_is_refused(db: Any, commands: Any, now: Any) -> None:
+    """A now= that is naive or no datetime raises a UsageError, and nothing is sent."""
+    quota = AsyncQuota(db, PLAIN)
+    for call in (quota.consume, quota.record, quota.peek):
+        with pytest.raises(UsageError, match=r"^now: "):
+            await call("alice", now=now)
+    assert commands.names == []
+
+
+async def test_a_now_in_another_zone_is_the_same_instant(db: Any) -> None:
+    """An aware now= of any zone counts as its instant."""
+    quota = AsyncQuota(db, PLAIN)
+    east = dt.timezone(dt.timedelta(hours=5, minutes=45))
+    decision = await quota.consume("alice", now=NOON.astimezone(east))
+    assert decision.resets_at == {"hour": dt.datetime(2026, 3, 4, 13, tzinfo=UTC)}
+
+
+@pytest.mark.parametrize("key", ["$name", "a.b", "$$NOW", "", 7, b"\0", {"u": "$y", "d": 1}, ObjectId()])
+async def test_any_value_is_a_key_and_nothing_but_itself(db: Any, key: Any) -> None:
+    """Text that looks like an operator or a path, numbers, bytes and documents are stored as themselves."""
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", windows=[Window.hour(1)], create={"x": "$$ROOT"}))
+    assert await quota.consume(key, now=NOON)
+    assert not await quota.consume(key, now=NOON)
+    assert not await quota.peek(key, now=NOON)
+    documents = await db.quotas.find({}).to_list(None)
+    assert [(document["_id"], document["x"]) for document in documents] == [(key, "$$ROOT")]
+    assert await quota.reset(key)
+
+
+# Fields of the document, create ------------------------------------------------------------------------------
+
+
+async def test_a_limit_is_read_from_the_same_document(db: Any) -> None:
+    """A Field limit follows the document in the same write, and a missing or null field counts as its default."""
+    await db.users.insert_many([{"_id": "pro", "limits": {"hour": 100}}, {"_id": "null", "limits": {"hour": None}}])
+    quota = AsyncQuota(db, FIELD)
+    assert (await quota.consume("pro", 50, now=NOON)).limit == {"hour": 100}
+    assert not await quota.consume("null", 4, now=NOON)
+    assert not await quota.consume("new", 4, now=NOON)
+    assert (await quota.consume("new", 3, now=NOON)).limit == {"hour": 3}
+    await db.users.update_one({"_id": "pro"}, {"$set": {"limits.hour": 60}})
+    assert (await quota.peek("pro", now=NOON)).remaining == {"hour": 10}
+    assert not await quota.consume("pro", 11, now=NOON)
+
+
+@pytest.mark.parametrize("limit", ["60", float("nan"), float("inf"), -1, 10**16, [60], {"a": 1}, True])
+async def test_a_limit_that_is_no_limit_is_an_error(db: Any, limit: Any) -> None:
+    """Text, NaN, infinity, a negative number at a Field is a StateError, never "unlimited"; nothing is written."""
+    await db.users.insert_one({"_id": "alice", "limits": {"hour": limit}})
+    before = await db.users.find_one()
+    quota = AsyncQuota(db, FIELD)
+    for call in (quota.consume, quota.record, quota.peek):
+        with pytest.raises(StateError, match=r"'limits.hour' in the document 'alice' of 'users'"):
+            await call("alice", now=NOON)
+    after = await db.users.find_one()
+    assert str(after) == str(before)
+
+
+async def test_a_missing_limit_without_a_default_is_an_error(db: Any) -> None:
+    """A forgotten limit never means unlimited, for a document that is there and for one that is not."""
+    quota = AsyncQuota(db, QuotaSpec("users", path="q", windows=[Window.hour(Field("limit"))]))
+    await db.users.insert_one({"_id": "alice"})
+    for key in ("alice", "ghost"):
+        for call in (quota.consume, quota.record, quota.peek):
+            with pytest.raises(StateError, match="'limit' in the document"):
+                await call(key, now=NOON)
+    assert await db.users.find({}).to_list(None) == [{"_id": "alice"}]
+
+
+async def test_create_gives_a_new_document_its_fields_and_limits(db: Any) -> None:
+    """The fields of create= are stored with the first grant, and a limit among them counts for that very call."""
+    spec = QuotaSpec("users", path="q", windows=[Window.hour(Field("plan.hour"))], create={"plan": {"hour": 5}})
+    quota = AsyncQuota(db, spec)
+    assert not await quota.consume("alice", 6, now=NOON)
+    assert await db.users.count_documents({}) == 0
+    assert (await quota.peek("alice", now=NOON)).limit == {"hour": 5}
+    assert await quota.consume("alice", 5, now=NOON)
+    assert (await db.users.find_one())["plan"] == {"hour": 5}
+    await db.users.insert_one({"_id": "bob", "plan": {"hour": 7}, "name": "Bob"})
+    assert await quota.consume("bob", 7, now=NOON)
+    assert (await db.users.find_one({"_id": "bob"}))["plan"] == {"hour": 7}
+
+
+async def test_create_none_never_makes_a_document(db: Any, commands: Any) -> None:
+    """With create=None an unknown key is an error in one command, and stays unknown."""
+    quota = AsyncQuota(db, QuotaSpec("users", path="q", windows=[Window.hour(5)], create=None))
+    for call in (quota.consume, quota.record, quota.peek):
+        commands.clear()
+        with pytest.raises(DocumentNotFound, match="'ghost'"):
+            await call("ghost")
+        assert len(commands.names) == 1
+    assert await db.users.count_documents({}) == 0
+    await db.users.insert_one({"_id": "alice"})
+    assert await quota.consume("alice")
+
+
+# Rollover ----------------------------------------------------------------------------------------------------
+
+
+async def test_every_elapsed_window_banks_up_to_the_cap(db: Any) -> None:
+    """Idle windows bank as well as used ones, and the bank never passes its cap."""
+    quota = AsyncQuota(db, BANK)
+    await quota.consume("alice", 7, now=NOON)
+    assert (await quota.peek("alice", now=NOON + HOUR)).banked == {"hour": 3}
+    assert (await quota.peek("alice", now=NOON + 2 * HOUR)).banked == {"hour": 13}
+    assert (await quota.peek("alice", now=NOON + 30 * DAY)).banked == {"hour": 20}
+    decision = await quota.consume("alice", 15, now=NOON + 2 * HOUR)
+    assert (decision.banked, decision.used, decision.remaining) == ({"hour": 0}, {"hour": 2}, {"hour": 8})
+
+
+async def test_each_unit_is_charged_once_to_the_bank_first(db: Any) -> None:
+    """A call takes from the bank before the window, and what the bank gave is not charged to the window too."""
+    quota = AsyncQuota(db, BANK)
+    await quota.consume("alice", 1, now=NOON)
+    decision = await quota.consume("alice", 4, now=NOON + HOUR)
+    assert (decision.banked, decision.used) == ({"hour": 5}, {"hour": 0})
+    decision = await quota.consume("alice", 15, now=NOON + HOUR)
+    assert (decision.banked, decision.used, decision.remaining) == ({"hour": 0}, {"hour": 10}, {"hour": 0})
+
+
+async def test_spend_window_first_turns_it_round(db: Any) -> None:
+    """With spend="window_first" the bank is touched only when the window is used up."""
+    spec = QuotaSpec("quotas", path="q", windows=[Window.hour(10, rollover=Rollover(cap=20, spend="window_first"))])
+    quota = AsyncQuota(db, spec)
+    await quota.consume("alice", 1, now=NOON)
+    decision = await quota.consume("alice", 4, now=NOON + HOUR)
+    assert (decision.banked, decision.used) == ({"hour": 9}, {"hour": 4})
+    decision = await quota.consume("alice", 10, now=NOON + HOUR)
+    assert (decision.banked, decision.used, decision.remaining) == ({"hour": 5}, {"hour": 10}, {"hour": 5})
+    assert not await quota.consume("alice", 6, now=NOON + HOUR)
+
+
+async def test_a_cap_is_a_number_a_field_or_a_multiple(db: Any) -> None:
+    """The bank stops at each kind of cap; a cap of 0 banks nothing."""
+    await db.quotas.insert_one({"_id": "alice", "cap": 4, "zero": 0})
+    for cap, banked in ((7, 7), (Field("cap"), 4), (Field("none", default=5), 5), (Times(0.5), 5), (Field("zero"), 0)):
+        spec = QuotaSpec("quotas", path="q", windows=[Window.hour(10, rollover=Rollover(cap=cap))])
+        quota = AsyncQuota(db, spec)
+        await quota.reset("alice")
+        await quota.consume("alice", 1, now=NOON)
+        assert (await quota.peek("alice", now=NOON + HOUR)).banked == {"hour": banked}
+        assert (await quota.consume("alice", 10 + banked, now=NOON + HOUR)).remaining == {"hour": 0}
+
+
+async def test_retry_after_waits_for_the_bank_or_says_never(db: Any) -> None:
+    """An amount that needs several idle windows says when; one beyond limit and cap says None."""
+    quota = AsyncQuota(db, BANK)
+    assert await quota.consume("alice", 10, now=NOON)
+    for amount, hours in ((10, 0.5), (11, 1.5), (20, 1.5), (21, 2.5), (30, 2.5)):
+        assert (await quota.consume("alice", amount, now=NOON)).retry_after == hours * 3600
+    assert (await quota.consume("alice", 31, now=NOON)).retry_after is None
+    assert (await quota.consume("alice", 10**15, now=NOON)).retry_after is None
+    later = NOON + dt.timedelta(hours=2.5)
+    assert await quota.consume("alice", 30, now=later)
+
+
+async def test_a_window_without_a_limit_meters(db: Any) -> None:
+    """A limit of None counts and never refuses."""
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", windows=[Window.hour(3), Window.month(None)]))
+    for hours in range(5):
+        decision = await quota.consume("alice", 3, now=NOON + hours * HOUR)
+    assert (decision.used, decision.limit, decision.remaining) == (
+        {"hour": 3, "month": 15},
+        {"hour": 3, "month": None},
+        {"hour": 0, "month": None},
+    )
+
+
+# Calendar ----------------------------------------------------------------------------------------------------
+
+ZONES = [
+    # zone, unit, an instant in the window, the end of the window (UTC)
+    ("Europe/Berlin", "day", "2026-03-29T10:00", "2026-03-29T22:00"),  # 23 hours
+    ("Europe/Berlin", "day", "2026-10-24T22:30", "2026-10-25T23:00"),  # 25 hours
+    ("Europe/Berlin", "hour", "2026-10-25T00:30", "2026-10-25T01:00"),  # 02:30, first
+    ("Europe/Berlin", "hour", "2026-10-25T01:30", "2026-10-25T02:00"),  # 02:30, again
+    ("Asia/Kolkata", "hour", "2026-01-01T10:10", "2026-01-01T10:30"),
+    ("America/New_York", "day", "2026-01-01T04:59", "2026-01-01T05:00"),
+    ("America/New_York", "month", "2026-02-28T10:00", "2026-03-01T05:00"),
+    ("UTC", "month", "2028-02-29T23:59", "2028-03-01T00:00"),
+    ("UTC", "week", "2026-03-01T10:00", "2026-03-02T00:00"),  # a Sunday
+    ("Atlantic/Azores", "day", "2026-10-25T00:30", "2026-10-26T01:00"),  # midnight comes twice
+    ("America/Santiago", "day", "2026-09-06T10:00", "2026-09-07T03:00"),  # midnight was skipped
+    ("Australia/Lord_Howe", "day", "2026-04-05T00:00", "2026-04-05T13:30"),
+]
+
+
+@pytest.mark.parametrize(("zone", "unit", "instant", "end"), ZONES)
+async def test_windows_end_by_the_local_calendar(db: Any, zone: str, unit: Any, instant: str, end: str) -> None:
+    """Hours, days, weeks and months end where the zone's calendar says, also when its clocks change."""
+    now, ends = (dt.datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (instant, end))
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", timezone=zone, windows=[Window(unit, 5)]))
+    assert (await quota.peek("alice", now=now)).resets_at == {unit: ends}
+    assert (await quota.consume("alice", 5, now=now)).resets_at == {unit: ends}
+    assert not await quota.consume("alice", 1, now=max(now, ends - dt.timedelta(milliseconds=1)))
+    assert await quota.consume("alice", 5, now=ends)
+
+
+async def test_windows_never_roll_back(db: Any) -> None:
+    """A clock that steps back, as a new primary's may, grants nothing twice and banks nothing twice."""
+    quota = AsyncQuota(db, BANK)
+    await quota.consume("alice", 10, now=NOON)
+    await quota.consume("alice", 10, now=NOON + HOUR)
+    back = await quota.consume("alice", 1, now=NOON)
+    assert not back
+    assert back.resets_at == {"hour": dt.datetime(2026, 3, 4, 14, tzinfo=UTC)}
+    assert (await quota.peek("alice", now=NOON + HOUR)).banked == {"hour": 0}
+
+
+# record, peek, reset -----------------------------------------------------------------------------------------
+
+
+async def test_record_always_counts_and_names_what_is_passed(db: Any) -> None:
+    """What has happened is counted, room or not; the verdict is true and names the windows past their limit."""
+    quota = AsyncQuota(db, THREE)
+    assert (await quota.record("alice", 10, now=NOON)).exceeded == ()
+    decision = await quota.record("alice", 7, now=NOON)
+    assert decision
+    assert (decision.exceeded, decision.used["hour"], decision.remaining["hour"]) == (("hour",), 17, 0)
+    assert not await quota.consume("alice", 1, now=NOON)
+    assert (await quota.record("alice", 30, now=NOON)).exceeded == ("hour", "day", "month")
+    assert (await quota.consume("alice", 1, now=NOON + HOUR)).exceeded == ("day", "month")
+
+
+async def test_recorded_excess_is_no_debt(db: Any) -> None:
+    """What was recorded past the limit takes from the bank first and is not carried into the next window."""
+    quota = AsyncQuota(db, BANK)
+    await quota.consume("alice", 4, now=NOON)
+    decision = await quota.record("alice", 30, now=NOON + HOUR)
+    assert (decision.banked, decision.used) == ({"hour": 0}, {"hour": 24})
+    later = await quota.peek("alice", now=NOON + 2 * HOUR)
+    assert (later.banked, later.used) == ({"hour": 0}, {"hour": 0})
+
+
+async def test_peek_tells_and_writes_nothing(db: Any) -> None:
+    """Peek gives the verdict of the moment for a key with and without a document, and leaves no trace."""
+    quota = AsyncQuota(db, THREE)
+    fresh = await quota.peek("alice", 11, now=NOON)
+    assert not fresh
+    assert (fresh.limited_by, fresh.remaining["day"]) == ("hour", 25)
+    assert await quota.peek("alice", now=NOON)
+    assert await db.users.count_documents({}) == 0
+    await quota.consume("alice", 10, now=NOON)
+    before = await db.users.find_one()
+    assert not await quota.peek("alice", now=NOON)
+    assert await quota.peek("alice", 10, now=NOON + HOUR)
+    assert await db.users.find_one() == before
+
+
+async def test_reset_forgets_the_state_alone(db: Any) -> None:
+    """Reset gives the whole allowance back, tells whether there was a state, and keeps the rest of the document."""
+    await db.users.insert_one({"_id": "alice", "quota": {"other": 1}})
+    quota = AsyncQuota(db, THREE)
+    assert not await quota.reset("alice")
+    await quota.consume("alice", 10, now=NOON)
+    assert await quota.reset("alice")
+    assert await db.users.find_one() == {"_id": "alice", "quota": {"other": 1}}
+    assert await quota.consume("alice", 10, now=NOON)
+    assert not await quota.reset("nobody")
+    assert await db.users.count_documents({}) == 1
+
+
+# What is stored already --------------------------------------------------------------------------------------
+
+END = dt.datetime(2026, 3, 4, 13, tzinfo=UTC)
+WRONG_STATES = [
+    "text",
+    7,
+    [1],
+    [{"hour": {"end": END, "used": 1}}],
+    {"hour": "text"},
+    {"hour": {"used": 3}},
+    {"hour": {"end": "2026", "used": 3}},
+    {"hour": {"end": END}},
+    {"hour": {"end": END, "used": "3"}},
+    {"hour": {"end": END, "used": -3}},
+    {"hour": {"end": END, "used": float("nan")}},
+    {"hour": {"end": END, "used": float("inf")}},
+    {"hour": {"end": END, "used": Decimal128("NaN")}},
+    {"hour": {"end": END, "used": END}},
+    {"hour": {"end": END, "used": True}},
+    {"hour": {"end": END, "used": 3, "bank": "x"}},
+    {"hour": {"end": END, "used": 3, "bank": -1}},
+    {"hour": {}},
+    {"hour": []},
+]
+
+
+@pytest.mark.parametrize("state", WRONG_STATES, ids=str)
+@pytest.mark.parametrize("hours", [0, 2])
+async def test_a_state_of_another_shape_is_an_error_and_stays(db: Any, state: Any, hours: int) -> None:
+    """A state that the spec does not describe raises a StateError that names path and document; nothing changes."""
+    await db.quotas.insert_one({"_id": "alice", "q": state})
+    before = str(await db.quotas.find_one())
+    quota = AsyncQuota(db, BANK)
+    for call in (quota.consume, quota.record, quota.peek):
+        with pytest.raises(StateError, match=r"'q(\.hour)?' in the document 'alice' of 'quotas'"):
+            await call("alice", now=NOON + hours * HOUR)
+    assert str(await db.quotas.find_one()) == before
+
+
+@pytest.mark.parametrize("parent", ["text", 7, [], [{"subtitle": None}], True])
+async def test_a_parent_of_another_type_is_an_error_and_stays(db: Any, parent: Any) -> None:
+    """A value on the way to the state that is no document is named, and stays."""
+    await db.users.insert_one({"_id": "alice", "quota": parent})
+    quota = AsyncQuota(db, THREE)
+    for call in (quota.consume, quota.record, quota.peek):
+        with pytest.raises(StateError, match="'quota' in the document 'alice'"):
+            await call("alice", now=NOON)
+    assert (await db.users.find_one())["quota"] == parent
+
+
+@pytest.mark.parametrize(
+    "document", [{"quota": None}, {"quota": {}}, {"quota": {"subtitle": None}}, {"quota": {"subtitle": {}}}]
+)
+async def test_a_null_state_is_an_untouched_one(db: Any, document: Any) -> None:
+    """Null and empty documents on the path count as an allowance that nobody has touched."""
+    await db.users.insert_one({"_id": "alice", **document})
+    decision = await AsyncQuota(db, THREE).consume("alice", 10, now=NOON)
+    assert decision
+    assert decision.used == {"hour": 10, "day": 10, "month": 10}
+
+
+# What is sent ------------------------------------------------------------------------------------------------
+
+
+async def test_one_command_a_call_with_a_comment(db: Any, commands: Any) -> None:
+    """Each call is one command, granted, refused or on a key without a document; its comment names it."""
+    quota = AsyncQuota(db, PLAIN)
+    await quota.consume("fresh", 11)
+    await quota.consume("alice", 10)
+    await quota.consume("alice", 10)
+    await quota.record("alice")
+    await quota.peek("alice")
+    await quota.peek("ghost")
+    await quota.reset("alice")
+    assert commands.names == ["findAndModify"] * 4 + ["aggregate"] * 2 + ["update"]
+    assert commands.comments == {f"mongopatterns.quota.{call}" for call in ("consume", "record", "peek", "reset")}
+
+
+async def test_the_filter_is_the_key_alone(db: Any, commands: Any) -> None:
+    """The write's filter is one equality on exactly the key field, which is what the server's upsert retry needs."""
+    await AsyncQuota(db, THREE).consume("alice")
+    ((_, command),) = commands.sent
+    assert command["query"] == {"_id": "alice"}
+    assert command["writeConcern"] == {"w": "majority"}
+
+
+async def test_a_large_document_does_not_travel(db: Any, commands: Any) -> None:
+    """Replies hold the state and the limits, not the megabyte that stands beside them."""
+    await db.users.insert_one({"_id": "big", "blob": "x" * 1_000_000, "limits": {"hour": 5}})
+    quota = AsyncQuota(db, FIELD)
+    commands.clear()
+    await quota.consume("big", 5)
+    await quota.consume("big", 5)
+    await quota.record("big")
+    await quota.peek("big")
+    assert max(commands.reply_bytes) < 1000
+
+
+async def test_a_refused_call_leaves_no_trace_in_the_oplog(client: Any, db: Any) -> None:
+    """A refusal logs nothing: on a used-up state, on a fresh key, on a document without the path."""
+    quota = AsyncQuota(db, THREE)
+    await quota.consume("used", 10, now=NOON)
+    await db.users.insert_many([{"_id": "bare"}, {"_id": "parent", "quota": {}}, {"_id": "other", "x": 1}])
+    oplog = client.local["oplog.rs"]
+    mine = {"ns": f"{db.name}.users"}
+    before = await oplog.count_documents(mine)
+    assert before >= 2
+    documents = await db.users.find({}).sort("_id").to_list(None)
+    for key in ("used", "bare", "parent", "other", "fresh"):
+        assert not await quota.consume(key, 11, now=NOON)
+        assert not await quota.consume(key, 11, now=NOON + HOUR)
+    assert await db.users.find({}).sort("_id").to_list(None) == documents
+    assert await oplog.count_documents(mine) == before
+    assert await quota.consume("used", 1, now=NOON + HOUR)
+    assert await oplog.count_documents(mine) == before + 1
+
+
+async def test_explain_shows_what_is_sent(db: Any, commands: Any) -> None:
+    """explain() prints the command that consume sends, and sends nothing."""
+    quota = AsyncQuota(db, THREE)
+    shown = quota.explain("alice", 5)
+    assert commands.names == []
+    await quota.consume("alice", 5)
+    ((_, sent),) = commands.sent
+    assert shown["filter"] == sent["query"]
+    assert bson.encode({"": shown["update"]}) == bson.encode({"": sent["update"]})
+    assert bson.encode(shown["projection"]) == bson.encode(sent["fields"])
+    assert shown["let"]["now"] == sent["let"]["now"] == "$$NOW"
+
+
+# Races, retries, transactions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("limit", [40, 500])
+async def test_exactly_as_many_as_fit_are_admitted(db: Any, fresh: bool, limit: int) -> None:
+    """Of N callers at once exactly min(N, limit) get in, on a fresh key too; what was granted is what is stored."""
+    spec = QuotaSpec("users", path="quota.x", windows=[Window.hour(limit), Window.day(1000), Window.month(None)])
+    if not fresh:
+        await db.users.insert_one({"_id": "alice", "name": "Alice"})
+    quota = AsyncQuota(db, spec)
+    report = await race(lambda _: quota.consume("alice", now=NOON), times=200, concurrency=50)
+    assert report.errors == []
+    assert report.count(bool) == min(200, limit)
+    state = (await db.users.find_one({"_id": "alice"}))["quota"]["x"]
+    assert [state[unit]["used"] for unit in ("hour", "day", "month")] == [min(200, limit)] * 3
+
+
+@pytest.mark.parametrize(("key_field", "limit"), [("_id", 10), ("user_id", 4)])
+async def test_many_fresh_keys_at_once_refuse_nobody(db: Any, key_field: str, limit: int) -> None:
+    """Racing first calls on many new keys, by _id and by a unique field, meet no duplicate key and no false refusal."""
+    if key_field != "_id":
+        await db.quotas.create_index(key_field, unique=True)
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", key_field=key_field, windows=[Window.hour(limit)]))
+    report = await race(lambda index: quota.consume(f"key {index % 40}", now=NOON), times=240, concurrency=60)
+    assert report.errors == []
+    assert report.count(bool) == 40 * min(6, limit)
+
+
+async def test_a_race_across_a_window_banks_once(db: Any) -> None:
+    """When many callers find the window over at once, it rolls and banks once."""
+    quota = AsyncQuota(db, BANK)
+    await quota.consume("alice", 3, now=NOON)
+    report = await race(lambda _: quota.consume("alice", now=NOON + HOUR), times=100, concurrency=50)
+    assert report.errors == []
+    assert report.count(bool) == 17
+
+
+async def test_a_lost_reply_charges_once_and_keeps_its_verdict(db: Any, mongopatterns_server: Any) -> None:
+    """When the reply is lost after the write, the driver's retry is told the grant, and nothing is charged twice."""
+    quota = AsyncQuota(db, THREE)
+    await quota.consume("alice", 2, now=NOON)
+    for key, used in (("alice", 5), ("fresh", 3)):
+        with mongopatterns_server.fail_point(
+            "onPrimaryTransactionalWrite", mode={"times": 1}, data={"closeConnection": True}
+        ):
+            decision = await quota.consume(key, 3, now=NOON)
+        assert decision
+        assert decision.used == {"hour": used, "day": used, "month": used}
+        assert decision.resets_at["hour"] == END
+    assert (await quota.peek("alice", now=NOON)).used["hour"] == 5
+    assert (await quota.peek("fresh", now=NOON)).used["hour"] == 3
+
+
+async def test_a_call_takes_part_in_a_transaction(client: Any, db: Any) -> None:
+    """With session= an aborted transaction takes the charge with it."""
+    quota = AsyncQuota(db, PLAIN)
+    await quota.consume("alice", 1, now=NOON)
+    async with await settle(client.start_session()) as session:
+        await settle(session.start_transaction())
+        assert await quota.consume("alice", 9, session=session, now=NOON)
+        assert not await quota.peek("alice", session=session, now=NOON)
+        await session.abort_transaction()
+    assert (await quota.peek("alice", now=NOON)).remaining == {"hour": 9}

@@ -1,0 +1,87 @@
+"""What errors say, and what may_have_applied() makes of the driver's."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pymongo.errors as driver
+import pytest
+
+from mongopatterns import errors
+from mongopatterns.errors import MongoPatternsError, UsageError, may_have_applied
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_has_the_one_root_and_stands_in_the_tree(name: str) -> None:
+    """Each error of the module derives from MongoPatternsError and is drawn in the module's docstring."""
+    kind = getattr(errors, name)
+    if isinstance(kind, type):
+        assert issubclass(kind, MongoPatternsError)
+        assert name in str(errors.__doc__)
+        assert not issubclass(kind, driver.PyMongoError)
+
+
+def test_usage_errors_are_value_errors_that_name_the_argument() -> None:
+    """Code that catches ValueError catches misuse, and the argument is an attribute."""
+    error = UsageError("amount", "expected a number")
+    assert isinstance(error, ValueError)
+    assert (error.argument, str(error)) == ("amount", "amount: expected a number")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.UsageError("amount", "amount: twice"),
+        errors.LimitExceeded("full", key="k", decision=None),
+        errors.DocumentNotFound("users", 7),
+        errors.StateError("users", "alice", "q.hour", "wrong"),
+        errors.DeploymentError("too old"),
+        errors.RepeatedCommands("often", {"find users": 4}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_cross_processes(error: Exception) -> None:
+    """Every error survives pickling with its text and its data."""
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def labelled(error: Any, label: str) -> Any:
+    error._add_error_label(label)
+    return error
+
+
+UNKNOWN = [
+    driver.AutoReconnect("closed"),
+    driver.NetworkTimeout("late"),
+    driver.NotPrimaryError("election"),
+    driver.WriteConcernError("not replicated", 64),
+    driver.WTimeoutError("not replicated", 64),
+    driver.ExecutionTimeout("late", 50),
+    driver.WaitQueueTimeoutError("no connection"),
+    labelled(driver.OperationFailure("shutting down", 91), "RetryableWriteError"),
+]
+REFUSED = [
+    driver.ServerSelectionTimeoutError("no server"),
+    driver.DuplicateKeyError("E11000", 11000),
+    driver.OperationFailure("type mismatch", 14),
+    driver.InvalidOperation("closed client"),
+    driver.ConfigurationError("bad option"),
+    UsageError("amount", "bad"),
+    ValueError("bad"),
+    KeyboardInterrupt(),
+]
+
+
+@pytest.mark.parametrize("error", UNKNOWN, ids=lambda error: type(error).__name__)
+def test_an_unknown_outcome_may_have_applied(error: BaseException) -> None:
+    """Lost connections, elections, timeouts and unsatisfied write concerns may hide a stored write."""
+    assert may_have_applied(error)
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=lambda error: type(error).__name__)
+def test_a_refusal_did_not_apply(error: BaseException) -> None:
+    """What was refused by the server or raised before sending stored nothing."""
+    assert not may_have_applied(error)

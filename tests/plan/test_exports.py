@@ -1,0 +1,70 @@
+"""What can be imported from where."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mongopatterns
+
+PACKAGES = ["mongopatterns", "mongopatterns.counters", "mongopatterns.testing"]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_all_is_sorted_complete_and_importable(name: str) -> None:
+    """__all__ is sorted, holds each name once, and every name in it exists."""
+    module = importlib.import_module(name)
+    names = module.__all__
+    assert names == sorted(set(names))
+    assert all(getattr(module, each) is not None for each in names)
+
+
+def test_the_top_level_is_re_exports_and_nothing_else() -> None:
+    """mongopatterns/__init__.py holds a docstring, named imports and __all__, and __all__ is what it imports."""
+    tree = ast.parse(Path(mongopatterns.__file__).read_text())
+    kinds = [type(node) for node in tree.body]
+    assert set(kinds) <= {ast.Expr, ast.ImportFrom, ast.Assign}
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported == set(mongopatterns.__all__)
+
+
+def test_every_asynchronous_name_has_its_twin() -> None:
+    """AsyncX and X are exported together, with the same methods and the same parameters."""
+    for name in mongopatterns.__all__:
+        if not name.startswith("Async"):
+            continue
+        one, twin = getattr(mongopatterns, name), getattr(mongopatterns, name.removeprefix("Async"))
+        assert [n for n in vars(one) if not n.startswith("_")] == [n for n in vars(twin) if not n.startswith("_")]
+        for method in (n for n in vars(one) if not n.startswith("_")):
+            theirs = [inspect.signature(getattr(cls, method)).parameters for cls in (one, twin)]
+            assert list(theirs[0]) == list(theirs[1])
+            assert inspect.iscoroutinefunction(getattr(one, method)) or method == "explain"
+            assert not inspect.iscoroutinefunction(getattr(twin, method))
+
+
+def test_patterns_export_at_the_top() -> None:
+    """What a pattern's folder exports can be imported from the top level."""
+    for module in pkgutil.iter_modules(mongopatterns.__path__):
+        if module.ispkg and module.name not in ("testing", "cli"):
+            names = importlib.import_module(f"mongopatterns.{module.name}").__all__
+            assert set(names) <= set(mongopatterns.__all__)
+
+
+def test_importing_the_package_stays_light() -> None:
+    """`import mongopatterns` loads no optional dependency, no test tool and no command line."""
+    code = "import mongopatterns, sys; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"motor", "typer", "rich", "pytest", "mongopatterns.cli", "mongopatterns.testing"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    """py.typed is there, so that type checkers read our annotations."""
+    assert Path(mongopatterns.__file__).with_name("py.typed").exists()

@@ -1,0 +1,195 @@
+"""What a definition accepts, refuses and sends, without a server."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import bson
+import pytest
+from bson import ObjectId
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mongopatterns import CounterSpec, Decision, Field, QuotaSpec, Rollover, StateError, Times, UsageError, Window
+from mongopatterns.counters._plan import CounterPlan, QuotaPlan
+from mongopatterns.windows import end_of, later_end, windows_apart
+
+NOON = dt.datetime(2026, 3, 4, 12, 30, tzinfo=dt.timezone.utc)
+TOKEN = ObjectId()
+HOUR = [Window.hour(5)]
+
+BAD_SPECS: list[tuple[str, Any]] = [
+    ("collection", lambda: QuotaSpec("", path="q", windows=HOUR)),
+    ("collection", lambda: CounterSpec(None, path="n")),  # type: ignore[arg-type]
+    ("path", lambda: QuotaSpec("c", path="$q", windows=HOUR)),
+    ("path", lambda: QuotaSpec("c", path="_id.q", windows=HOUR)),
+    ("path", lambda: CounterSpec("c", path="user", key_field="user.id")),
+    ("key_field", lambda: CounterSpec("c", path="n", key_field="")),
+    ("key_type", lambda: CounterSpec("c", path="n", key_type=str)),  # type: ignore[arg-type]
+    ("create", lambda: CounterSpec("c", path="n", create={"$set": 1})),
+    ("create", lambda: CounterSpec("c", path="stats.n", create={"stats": {"m": 1}})),
+    ("create", lambda: CounterSpec("c", path="n", create={"_id": 1})),
+    ("create", lambda: QuotaSpec("c", path="q", windows=HOUR, key_field="user", create={"user": 1})),
+    ("create", lambda: QuotaSpec("c", path="q.a", windows=HOUR, create={"q": {"a": {}}})),
+    ("create", lambda: QuotaSpec("c", path="q", windows=HOUR, create=[1])),  # type: ignore[arg-type]
+    ("windows", lambda: QuotaSpec("c", path="q", windows=[])),
+    ("windows", lambda: QuotaSpec("c", path="q", windows=[5])),  # type: ignore[list-item]
+    ("windows", lambda: QuotaSpec("c", path="q", windows=[Window.hour(5), Window.hour(6)])),
+    ("windows", lambda: QuotaSpec("c", path="q", windows=[Window.hour(Field("q.limit"))])),
+    ("timezone", lambda: QuotaSpec("c", path="q", windows=HOUR, timezone="Mars/Olympus")),
+    ("Window.unit", lambda: Window("minute", 5)),  # type: ignore[arg-type]
+    ("Window.limit", lambda: Window.hour(-1)),
+    ("Window.limit", lambda: Window.hour(float("nan"))),
+    ("Window.limit", lambda: Window.hour(True)),
+    ("Window.rollover", lambda: Window.hour(None, rollover=Rollover(cap=5))),
+    ("Rollover.cap", lambda: Rollover(cap=-1)),
+    ("Rollover.spend", lambda: Rollover(cap=1, spend="bank")),  # type: ignore[arg-type]
+    ("Times.factor", lambda: Times(0)),
+    ("Times.factor", lambda: Times(1001)),
+]
+
+
+@pytest.mark.parametrize(("argument", "make"), BAD_SPECS)
+def test_a_definition_that_cannot_work_is_refused_when_it_is_made(argument: str, make: Any) -> None:
+    """Each bad value raises a UsageError that names its argument, before any connection exists."""
+    with pytest.raises(UsageError) as caught:
+        make()
+    assert caught.value.argument == argument
+
+
+def test_specs_are_frozen_values() -> None:
+    """Specs are equal by value, hashable, and cannot be changed, not through what they were given either."""
+    create = {"plan": "free"}
+    windows = [Window.hour(5)]
+    spec = QuotaSpec("users", path="q", windows=windows, create=create)
+    create["plan"] = "pro"
+    windows.append(Window.day(7))
+    assert spec == QuotaSpec("users", path="q", windows=[Window.hour(5)], create={"plan": "free"})
+    assert hash(spec) == hash(QuotaSpec("users", path="q", windows=[Window.hour(5)], create={"plan": "free"}))
+    with pytest.raises(AttributeError):
+        spec.path = "other"  # type: ignore[misc]
+
+
+def test_specs_name_the_index_that_they_need() -> None:
+    """A key field other than _id needs a unique index, and _id needs none."""
+    assert CounterSpec("c", path="n").indexes() == ()
+    (index,) = QuotaSpec("c", path="q", key_field="user.id", windows=HOUR).indexes()
+    assert (index.keys, index.unique) == ((("user.id", 1),), True)
+
+
+def test_the_pipeline_is_constant() -> None:
+    """Two calls send the same encoded pipeline; what differs travels as variables."""
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR))
+    one = plan.consume("a", 1, token=TOKEN, now=None).command
+    two = plan.consume("b", 2.5, token=ObjectId(), now=NOON).command
+    assert one.update is two.update
+    assert one.projection is two.projection
+    assert (one.let or {})["now"] == "$$NOW"
+    assert (two.let or {})["now"] == NOON
+
+
+@pytest.mark.parametrize(("amount", "upsert"), [(5, True), (6, False)])
+def test_an_upsert_is_asked_for_only_where_a_fresh_key_has_room(amount: int, upsert: bool) -> None:
+    """A call that an untouched key would refuse must not make a document."""
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(9), Window.day(Field("x", default=5))]))
+    assert plan.consume("a", amount, token=TOKEN, now=None).command.upsert is upsert
+    assert plan.record("a", amount, token=TOKEN, now=None).command.upsert is True
+    unknown = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(Field("x"))]))
+    assert unknown.record("a", amount, token=TOKEN, now=None).command.upsert is False
+    never = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR, create=None))
+    assert never.record("a", 1, token=TOKEN, now=None).command.upsert is False
+
+
+@given(
+    st.text() | st.sampled_from(["$name", "$$ROOT", "a.b"]), st.dictionaries(st.text("ab$", min_size=1), st.text("$ab"))
+)
+def test_values_of_a_caller_never_stand_where_an_expression_is_read(key: str, create: dict[str, str]) -> None:
+    """Keys travel in the filter and create= under $literal; the pipeline holds no other text of the caller's."""
+    try:
+        spec = QuotaSpec("c", path="q", windows=HOUR, create={f"x{name}": f"$${text}" for name, text in create.items()})
+    except UsageError:
+        return
+    plan = QuotaPlan(spec)
+    command = plan.consume(key, 1, token=TOKEN, now=None).command
+    assert command.filter == {"_id": key}
+    without = _without_literals(plan.explain(key, 1)["update"])
+    assert all(f"$${text}" not in without for text in create.values() if text not in ("", "$"))
+
+
+def _without_literals(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for name, item in value.items() if name != "$literal" for text in (name, *_without_literals(item))]
+    if isinstance(value, list):
+        return [text for item in value for text in _without_literals(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_a_stored_image_without_projection_is_read_all_the_same() -> None:
+    """The reply to a driver's own retry is the whole document: the verdict comes from the token that it holds."""
+    windows = [Window.hour(Field("limit"), rollover=Rollover(cap=Times(1.5))), Window.day(None)]
+    plan = QuotaPlan(QuotaSpec("c", path="q.x", windows=windows))
+    call = plan.consume("a", 3, token=TOKEN, now=None)
+    end = NOON + dt.timedelta(minutes=30)
+    hour = {"end": end, "used": 3, "bank": 2}
+    state = {"at": NOON, "by": TOKEN, "hour": hour, "day": {"end": end, "used": 8}}
+    image = {"_id": "a", "limit": 4, "q": {"x": state}}
+    decision = plan.decide(call, image, clock=NOON)
+    assert decision.allowed
+    assert (decision.limit, decision.used, decision.banked) == (
+        {"hour": 4, "day": None},
+        {"hour": 3, "day": 8},
+        {"hour": 2, "day": 0},
+    )
+    assert decision.resets_at == {"hour": end, "day": end}
+    other = plan.consume("a", 4, token=ObjectId(), now=None)
+    assert not plan.decide(other, image, clock=NOON)
+
+
+def test_counters_read_their_replies() -> None:
+    """A missing document reads as 0, a wrong value raises with the path and the document."""
+    plan = CounterPlan(CounterSpec("c", path="a.n"))
+    assert plan.total("k", None) == 0
+    assert plan.total("k", {"a": {"n": 3.0}}) == 3
+    with pytest.raises(StateError, match=r"'a.n' in the document 'k' of 'c'"):
+        plan.total("k", {"a": {"n": "x"}})
+
+
+def test_a_verdict_without_a_known_window_still_says_something() -> None:
+    """require() has a message also when no window can be blamed (zone rules that differ between the two sides)."""
+    decision = Decision(ObjectId(), 1, False, None, (), {}, {}, {}, {}, {}, None)
+    with pytest.raises(Exception, match="it will not fit later"):
+        decision.require()
+    assert decision.to_dict()["key"] == str(decision.key)
+
+
+# The calendar in memory --------------------------------------------------------------------------------------
+
+instants = st.datetimes(dt.datetime(2015, 1, 1), dt.datetime(2026, 12, 31), timezones=st.just(dt.timezone.utc))  # noqa: DTZ001
+zones = st.sampled_from(
+    ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "America/Santiago", "Atlantic/Azores"]
+)
+units: Any = st.sampled_from(["hour", "day", "week", "month"])
+
+
+@given(instants, zones, units)
+def test_ends_follow_each_other(now: dt.datetime, zone_name: str, unit: Any) -> None:
+    """The end of a window is later than what it holds, is local midnight, and the next one is one window on."""
+    zone = ZoneInfo(zone_name)
+    end = end_of(now, unit, zone)
+    following = later_end(end, unit, zone, 1)
+    assert now < end < following
+    assert windows_apart(end, following, unit, zone) == 1
+    assert windows_apart(end, later_end(end, unit, zone, 30), unit, zone) == 30
+    if unit != "hour":
+        assert (end + dt.timedelta(hours=12)).astimezone(zone).hour in range(11, 14)
+
+
+def test_a_spec_encodes_small() -> None:
+    """Three windows with rollover make a pipeline below 6 KB and a projection below 1 KB."""
+    windows = [Window.hour(60, rollover=Rollover(cap=Times(2))), Window.day(300), Window.month(3000)]
+    plan = QuotaPlan(QuotaSpec("c", path="quota.subtitle", timezone="Europe/Berlin", windows=windows))
+    command = plan.consume("a", 1, token=TOKEN, now=None).command
+    assert len(bson.encode({"": command.update})) < 6000
+    assert len(bson.encode(command.projection)) < 1000
