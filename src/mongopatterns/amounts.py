@@ -64,10 +64,10 @@ def amount_value(argument: str, value: object, *, zero: bool = False) -> int | D
         raise UsageError(argument, f"expected an int, float or Decimal, got {value!r}")
     if not _is_finite(value):
         raise UsageError(argument, f"expected a finite number, got {value!r}")
+    if value > MAX_AMOUNT:  # an int of any length: it is not shown
+        raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got more")
     if value < 0 or (value == 0 and not zero):
-        raise UsageError(argument, f"expected a number {'of at least' if zero else 'greater than'} 0, got {value!r}")
-    if value > MAX_AMOUNT:
-        raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got {value:.3g}")
+        raise UsageError(argument, f"expected a number {'of at least' if zero else 'greater than'} 0, got {'0' if value == 0 else 'less'}")
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if exact == exact.to_integral_value():
         return int(exact)

@@ -22,7 +22,7 @@ from typing import Any
 from bson import Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp, encode
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
-from bson.errors import InvalidDocument, InvalidId
+from bson.errors import InvalidDocument
 
 from mongopatterns.amounts import Amount, amount_value
 from mongopatterns.errors import UsageError
@@ -147,12 +147,9 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
             ObjectId where `key_type` asks for one.
     """
     if key_type is ObjectId:
-        try:
-            if isinstance(key, (ObjectId, str)):  # ObjectId(None) would make a new one
-                return ObjectId(key)
-            raise InvalidId(key)
-        except InvalidId:
-            raise UsageError(argument, f"{key!r} is not an ObjectId: expected one, or 24 hexadecimal digits") from None
+        if isinstance(key, (ObjectId, str)) and ObjectId.is_valid(key):  # ObjectId(None) would make a new one
+            return ObjectId(key)
+        raise UsageError(argument, f"{key!r} is not an ObjectId: expected one, or 24 hexadecimal digits")
     if key is None:
         raise UsageError(argument, "None is not a key: it would match every document without the field")
     if isinstance(key, (list, tuple, set, frozenset, re.Pattern, Regex, Code, DBRef, MinKey, MaxKey, Timestamp)):

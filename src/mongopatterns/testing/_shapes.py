@@ -1,0 +1,154 @@
+"""Pure: what stays the same when one command is sent again and again for different values.
+
+A shape is a readable line: the command, its collection, and the structure of what it asks for, with every
+value replaced by `?`. Two rules keep shapes few: the order of keys does not matter, and a list is the set of
+the shapes in it, so that `$in` has one shape for any number of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any, Final, cast
+
+__all__ = ["shape_of"]
+
+# What makes the shape of each command that is counted. All else (comment, session, transaction, limit, batch
+# size, concerns) is not part of it, and neither are the documents of an insert.
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "find": ("filter", "sort", "projection"),
+    "aggregate": ("pipeline",),
+    "count": ("query",),
+    "distinct": ("key", "query"),
+    "insert": (),
+    "update": ("updates",),
+    "delete": ("deletes",),
+    "findAndModify": ("query", "sort", "update"),
+}
+# Stages whose strings are names of collections and fields, not values.
+_NAMING: Final = frozenset({"$lookup", "$graphLookup", "$unionWith", "$merge", "$out", "$count"})
+# A shape is made to be read, and made for every command: a large document must not make it long or slow.
+_LONGEST: Final = 1000
+_DEEPEST: Final = 30
+_SAMPLE: Final = 100
+
+_VALUE: Final = "?"
+
+
+def shape_of(name: str, database: str, command: Mapping[str, Any]) -> str | None:
+    """Describe a command without its values.
+
+    Args:
+        name: The command, as the driver reports it.
+        database: The database that it runs on.
+        command: The command's document.
+
+    Returns:
+        One line of about 1,000 characters at most; None for a command that is not counted.
+    """
+    parts = _PARTS.get(name)
+    if parts is None:
+        return None
+    text = f"{name} {database}.{command.get(name)}"
+    for part in parts:
+        if part in command:
+            text += f" {part}={_part(part, command[part])}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _part(part: str, value: Any) -> str:
+    if part == "key":
+        return str(value)
+    if part == "pipeline":
+        return _pipeline(value, 0)
+    if part == "update":
+        return _update(value)
+    if part in ("updates", "deletes"):
+        return _distinct(map(_statement, islice(cast("Iterable[Any]", value), _SAMPLE)))
+    return _data(value, 0)
+
+
+def _statement(statement: Mapping[str, Any]) -> str:
+    """Describe one of the updates or deletes of a command."""
+    query = _data(statement.get("q"), 0)
+    return f"{{q: {query}, u: {_update(statement['u'])}}}" if "u" in statement else f"{{q: {query}}}"
+
+
+def _update(value: Any) -> str:
+    """Describe an update: a pipeline, operators or a replacement."""
+    return _pipeline(value, 0) if isinstance(value, list) else _data(value, 0)
+
+
+def _data(value: Any, depth: int) -> str:
+    """Describe a filter or a document: its keys and operators, none of its values."""
+    return _walk(value, depth, lambda key: _expression if key == "$expr" else _data, _hidden)
+
+
+def _expression(value: Any, depth: int) -> str:
+    """Describe an expression: as `_data` does, but field paths such as `$price` belong to the structure."""
+    return _walk(value, depth, lambda key: _hidden if key == "$literal" else _expression, _path_or_hidden)
+
+
+def _naming(value: Any, depth: int) -> str:
+    """Describe a stage whose strings are names, and which may hold a pipeline."""
+    return _walk(value, depth, lambda key: _pipeline if key == "pipeline" else _naming, _name_or_hidden)
+
+
+def _pipeline(stages: Any, depth: int) -> str:
+    """Describe the stages of a pipeline, in their order."""
+    if not isinstance(stages, (list, tuple)) or depth > _DEEPEST:
+        return _VALUE
+    items = islice(cast("Iterable[Any]", stages), _SAMPLE)
+    return f"[{', '.join(_stage(stage, depth + 1) for stage in items)}]"
+
+
+def _stage(stage: Any, depth: int) -> str:
+    return _walk(stage, depth, _describer, _hidden)
+
+
+def _describer(stage: str) -> _Describe:
+    """Return how the content of a stage is described."""
+    if stage == "$match":
+        return _data
+    if stage == "$facet":
+        return _facet
+    return _naming if stage in _NAMING else _expression
+
+
+def _facet(value: Any, depth: int) -> str:
+    return _walk(value, depth, lambda _: _pipeline, _hidden)
+
+
+_Describe = Callable[[Any, int], str]
+
+
+def _walk(value: Any, depth: int, describer: Callable[[str], _Describe], leaf: _Describe) -> str:
+    """Describe a value: a document key by key, a list as the set of what is in it, the rest as a leaf."""
+    if depth > _DEEPEST:
+        return "..."
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value)
+        keys = sorted(islice(fields, _SAMPLE))
+        return f"{{{', '.join(f'{key}: {describer(key)(fields[key], depth + 1)}' for key in keys)}}}"
+    if isinstance(value, (list, tuple)):
+        items = islice(cast("Iterable[Any]", value), _SAMPLE)
+        return _distinct(_walk(item, depth + 1, describer, leaf) for item in items)
+    return leaf(value, depth)
+
+
+def _distinct(shapes: Iterable[str]) -> str:
+    """Describe a list by the different shapes in it; one of values alone looks like an empty one."""
+    different = dict.fromkeys(shapes) or {_VALUE: None}
+    return f"[{', '.join(different)}]"
+
+
+def _hidden(_value: Any, _depth: int) -> str:
+    return _VALUE
+
+
+def _path_or_hidden(value: Any, _depth: int) -> str:
+    return value if isinstance(value, str) and value.startswith("$") else _VALUE
+
+
+def _name_or_hidden(value: Any, _depth: int) -> str:
+    return value if isinstance(value, str) else _VALUE

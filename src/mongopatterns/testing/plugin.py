@@ -1,0 +1,76 @@
+"""Fixtures for pytest, at hand wherever this package is installed: a server, and a fresh database per test.
+
+Nothing is started until a test asks for it, and nothing but pytest is imported: the plugin is loaded into
+every run of every project that has this package installed.
+
+| fixture | scope | what it is |
+|---|---|---|
+| `mongopatterns_server` | session | an `EmbeddedMongo`: one member, or what `MONGOPATTERNS_TEST_URI` names |
+| `mongopatterns_client` | session | a synchronous `MongoClient` on it, shared |
+| `mongopatterns_db_name` | test | the name of a database of its own, dropped afterwards |
+| `mongopatterns_db` | test | that database, for synchronous code |
+
+With PyMongo's asynchronous client or Motor, make a fixture of your own from the server and the name. A client
+belongs to one event loop, so its scope is the scope of your loop:
+
+```python
+@pytest_asyncio.fixture
+async def db(mongopatterns_server, mongopatterns_db_name):
+    async with AsyncMongoClient(mongopatterns_server.uri, tz_aware=True) as client:
+        yield client[mongopatterns_db_name]
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo import MongoClient
+    from pymongo.database import Database
+
+    from mongopatterns.testing._server import EmbeddedMongo
+
+
+@pytest.fixture(scope="session")
+def mongopatterns_server() -> Iterator[EmbeddedMongo]:
+    """Provide a real server for the whole run: a replica set of one member.
+
+    Never skips: a run in which no server can be started fails, and says how to provide one. Set
+    `MONGOPATTERNS_TEST_URI` to use a server that runs already.
+    """
+    from mongopatterns.testing._server import EmbeddedMongo  # noqa: PLC0415  # see the file's first lines
+
+    with EmbeddedMongo() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongopatterns_client(mongopatterns_server: EmbeddedMongo) -> Iterator[MongoClient[dict[str, Any]]]:
+    """Provide a synchronous client for the whole run, with aware datetimes."""
+    from pymongo import MongoClient  # noqa: PLC0415  # see the file's first lines
+
+    with MongoClient[dict[str, Any]](mongopatterns_server.uri, tz_aware=True) as client:
+        yield client
+
+
+@pytest.fixture
+def mongopatterns_db_name(mongopatterns_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
+    """Provide the name of a database that only this test uses; it is dropped afterwards."""
+    import secrets  # noqa: PLC0415  # see the file's first lines
+
+    name = f"test_{secrets.token_hex(8)}"
+    yield name
+    mongopatterns_client.drop_database(name)
+
+
+@pytest.fixture
+def mongopatterns_db(
+    mongopatterns_client: MongoClient[dict[str, Any]], mongopatterns_db_name: str
+) -> Database[dict[str, Any]]:
+    """Provide a database that only this test uses, for synchronous code; it is dropped afterwards."""
+    return mongopatterns_client[mongopatterns_db_name]

@@ -1,0 +1,128 @@
+"""The pytest plugin, as a project that has the package installed meets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mongopatterns.testing as package
+from mongopatterns.testing import EmbeddedMongo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pymongo import MongoClient
+    from pymongo.database import Database
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Run pytest on a project of one file; return its exit code and output."""
+
+    def run(source: str, **environment: str) -> tuple[int, str]:
+        (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+        (tmp_path / "test_it.py").write_text(source)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:randomly",
+                "-p",
+                "no:asyncio",
+                "test_it.py",
+            ],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_a_project_gets_a_server_and_fresh_databases(run: Callable[..., tuple[int, str]]) -> None:
+    """Each test has an empty database of its own on one shared server, and it is dropped afterwards."""
+    code, output = run("""
+import asyncio
+import pytest
+from pymongo import AsyncMongoClient
+
+NAMES = []
+
+@pytest.mark.parametrize("n", range(3))
+def test_sync(mongopatterns_db, mongopatterns_db_name, mongopatterns_client, n):
+    assert mongopatterns_db.name == mongopatterns_db_name
+    assert mongopatterns_db_name not in NAMES
+    assert not set(NAMES) & set(mongopatterns_client.list_database_names())
+    NAMES.append(mongopatterns_db_name)
+    assert mongopatterns_db.things.count_documents({}) == 0
+    mongopatterns_db.things.insert_one({})
+
+def test_async(mongopatterns_server, mongopatterns_db_name):
+    async def main():
+        async with AsyncMongoClient(mongopatterns_server.uri) as client:
+            await client[mongopatterns_db_name].things.insert_one({})
+    asyncio.run(main())
+
+def test_all_were_dropped(mongopatterns_client):
+    names = mongopatterns_client.list_database_names()
+    assert not [name for name in names if name.startswith("test_")]
+""")
+    assert code == 0, output
+    assert "5 passed" in output
+
+
+def test_it_fails_without_a_server(run: Callable[..., tuple[int, str]]) -> None:
+    """A run that cannot have its server fails with the reason; it never skips."""
+    code, output = run("def test(mongopatterns_db):\n    pass\n", MONGOPATTERNS_TEST_URI="mongodb://127.0.0.1:1/")
+    assert code == 1, output
+    assert "DeploymentError" in output
+    assert "MONGOPATTERNS_TEST_URI" in output
+    assert "1 error" in output
+    assert "skipped" not in output
+
+
+def test_a_run_that_needs_no_server_starts_none(run: Callable[..., tuple[int, str]]) -> None:
+    """The plugin imports nothing of the server, the races or the guard until a fixture is asked for."""
+    code, output = run("""
+import sys
+
+def test():
+    assert "mongopatterns.testing.plugin" in sys.modules
+    assert not [name for name in sys.modules if name.startswith("mongopatterns.testing._")]
+""")
+    assert code == 0, output
+
+
+def test_the_fixtures_here(
+    mongopatterns_server: EmbeddedMongo,
+    mongopatterns_client: MongoClient[dict[str, Any]],
+    mongopatterns_db: Database[dict[str, Any]],
+) -> None:
+    """The fixtures are at hand without any import, and belong together."""
+    assert isinstance(mongopatterns_server, EmbeddedMongo)
+    assert mongopatterns_db.client is mongopatterns_client
+    assert mongopatterns_client.codec_options.tz_aware
+
+
+def test_the_names_of_the_package() -> None:
+    """Every public name can be imported from the package, and no other."""
+    assert package.__all__ == sorted(package.__all__)
+    assert dir(package) == package.__all__
+    for name in package.__all__:
+        assert getattr(package, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing
