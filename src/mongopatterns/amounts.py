@@ -67,7 +67,7 @@ def amount_value(argument: str, value: object, *, zero: bool = False) -> int | D
     if value > MAX_AMOUNT:  # an int of any length: it is not shown
         raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got more")
     if value < 0 or (value == 0 and not zero):
-        raise UsageError(argument, f"expected a number {'of at least' if zero else 'greater than'} 0, got {'0' if value == 0 else 'less'}")
+        raise UsageError(argument, f"expected a number {'of at least' if zero else 'greater than'} 0")
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if exact == exact.to_integral_value():
         return int(exact)

@@ -148,8 +148,9 @@ def may_have_applied(error: BaseException) -> bool:
         error: What a call of a primitive or of the driver raised.
 
     Returns:
-        True for lost connections, elections, timeouts while the command ran, and unsatisfied write concerns;
-        False for errors raised before sending and for plain refusals by the server.
+        True for lost connections, elections, timeouts and unsatisfied write concerns, and where the error does
+        not tell whether the command had left (a timeout while waiting for a connection may be that of a
+        retry); False for errors of our own and for plain refusals by the server.
     """
     if not isinstance(error, PyMongoError):
         return False

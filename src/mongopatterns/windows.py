@@ -53,8 +53,9 @@ def _week(unit: Unit) -> dict[str, str]:
 def window_end(date: object, unit: Unit, zone: str) -> dict[str, Any]:
     """Build the expression for the end of the calendar window that holds `date`: always later than `date`.
 
-    The server's time zone database decides, not this process's: the two may be years apart, and one window
-    must end at one instant for every client.
+    The server's time zone database decides, not this process's: the two may be years apart, and a window must
+    not end at another instant for every client. Where a midnight comes twice, the day begins at the second one,
+    and the hour before it counts as the new day already.
     """
     if unit == "hour":  # hours are 3,600 s long whatever the clocks on the wall do
         return {"$add": [{"$dateTrunc": {"date": date, "unit": unit, "timezone": zone}}, _HOUR_MS]}

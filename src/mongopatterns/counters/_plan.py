@@ -752,7 +752,8 @@ class QuotaPlan:
             idle = windows_apart(stored["end"], end, window.unit, zone) - 1
             left = max(0, add(limit or 0, -plain(stored["used"])))
             bank = min(cap, add(bank, left, multiply(limit or 0, max(0, idle))))
-        return _Reading(end, 0, bank, limit, cap)
+        # What was never charged is not stored, and banks nothing by waiting.
+        return _Reading(end, 0, bank, limit, cap if stored else 0)
 
     @staticmethod
     def _limit_of(window: Window, numbers: Mapping[Field, Number | None]) -> Number | None:

@@ -2,7 +2,8 @@
 
 * `EmbeddedMongo`: a real server for the length of a `with` block, with members to kill.
 * `race`, `race_threads`, `race_processes`: many calls at the same moment, and a `RaceReport` of what came of
-them. * `n_plus_one_guard`: fails a test in which a query runs in a loop, on a client with a `CommandWatcher`.
+  them.
+* `n_plus_one_guard`: fails a test in which a query runs in a loop, on a client with a `CommandWatcher`.
 * `mongopatterns.testing.plugin`: the fixtures of the same server for pytest.
 
 The names are imported when they are first used: the plugin lives in this package, and is loaded into every

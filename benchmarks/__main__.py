@@ -1,0 +1,109 @@
+"""Measure, print the table, and write the results and the page: `python -m benchmarks`.
+
+Nothing is written unless everything was measured: a part of the rows, or a short run, is printed alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pymongo
+from pymongo import MongoClient
+
+from benchmarks import _page, counters, imports
+from benchmarks._rows import QUICK, Effort, Measurable
+from mongopatterns.testing import EmbeddedMongo
+
+PATTERNS: Final[tuple[ModuleType, ...]] = (counters, imports)
+
+_ROOT: Final = Path(__file__).parents[1]
+RESULTS: Final = _ROOT / "benchmarks" / "results.json"
+PAGE: Final = _ROOT / "docs" / "benchmarks.md"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure ratios, in one run.")
+    parser.add_argument("--uri", help="a server that runs already, instead of one of our own")
+    parser.add_argument(
+        "--only", metavar="NAME", default="", help="rows of which file, name or peer contains this text"
+    )
+    parser.add_argument("--rounds", type=_positive, help="rounds per row and driver")
+    parser.add_argument("--quick", action="store_true", help="show that it runs; the ratios mean nothing")
+    parser.add_argument("--no-write", action="store_true", help="print the table alone")
+    options = parser.parse_args(arguments)
+    effort = QUICK if options.quick else Effort()
+    if options.rounds:
+        effort = dataclasses.replace(effort, rounds=options.rounds)
+    if not any(_rows(pattern, options.only) for pattern in PATTERNS):
+        names = "\n  ".join(f"{row.name}: {row.against}" for pattern in PATTERNS for row in pattern.ROWS)
+        parser.error(f"no row is called {options.only!r}; there are:\n  {names}")
+    results = run(options.uri, options.only, effort)
+    print(_page.table([line for pattern in results["patterns"] for line in pattern["results"]]))
+    if not (options.no_write or options.quick or options.only):
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        PAGE.write_text(_page.page(results), encoding="utf-8")
+
+
+def run(uri: str | None, only: str, effort: Effort) -> dict[str, Any]:
+    """Measure every row of which file, name or peer contains `only`."""
+    with EmbeddedMongo(members=1, uri=uri) as server:
+        patterns = []
+        for pattern in PATTERNS:
+            records = []
+            for row in _rows(pattern, only):
+                print(f"{row.name} ...", file=sys.stderr, flush=True)
+                records += [_page.record(result) for result in row.measure(server.uri, effort)]
+            if records:
+                patterns.append(_described(pattern, records))
+        return {"machine": machine(server.uri), "rounds": effort.rounds, "patterns": patterns}
+
+
+def machine(uri: str) -> dict[str, str]:
+    """Tell what the figures depend on, and nothing that names the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with MongoClient[dict[str, Any]](uri) as client:
+        hello = client.admin.command("hello")
+        members = len(hello["hosts"]) if "hosts" in hello else 0
+        return {
+            "cores": str(cores),
+            "system": f"{platform.system()} {platform.machine()}",
+            "Python": platform.python_version(),
+            "PyMongo": pymongo.version,
+            "MongoDB": client.server_info()["version"],
+            "replica set members": str(members),
+        }
+
+
+def _described(pattern: ModuleType, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put a file's own words beside its results; they are the page's, too."""
+    title, about = (pattern.__doc__ or "").strip().split("\n\n", 1)
+    return {"title": title.rstrip("."), "about": about, "source": f"benchmarks/{_file(pattern)}.py", "results": records}
+
+
+def _rows(pattern: ModuleType, only: str) -> list[Measurable]:
+    return [row for row in pattern.ROWS if only.lower() in f"{_file(pattern)}: {row.name}: {row.against}".lower()]
+
+
+def _file(pattern: ModuleType) -> str:
+    return pattern.__name__.rpartition(".")[2]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    main()

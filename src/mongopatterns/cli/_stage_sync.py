@@ -1,0 +1,97 @@
+# Generated from src/mongopatterns/cli/_stage_async.py by tools/generate_sync.py.
+# Do not edit: change the source and run "make generate".
+"""The stage of a scenario, and how one of its versions is played there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pymongo import MongoClient
+
+from mongopatterns._driver_sync import settle
+from mongopatterns.cli._rows import Row
+from mongopatterns.cli._stage import CommandCount, Database, Setting, Take
+from mongopatterns.cli.scenarios import Outcome
+from mongopatterns.testing import race_threads
+
+__all__ = ["Scenario", "Stage", "play"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a version works with.
+
+    Attributes:
+        db: The database, of the driver that was asked for.
+        flights: The flights, in the order in which they left.
+        concurrency: How many calls are under way at once.
+    """
+
+    db: Database[Row]
+    flights: Sequence[Row]
+    concurrency: int
+
+    def for_each(self, call: Callable[[Row], R], rows: Sequence[Row]) -> list[R]:
+        """Make one call for each row, so many at once as the user asked for.
+
+        Returns:
+            What the calls returned, in the order of the rows.
+
+        Raises:
+            Exception: What the first call that failed raised, once all are done.
+        """
+        if not rows:
+            return []
+        report = race_threads(lambda index: call(rows[index]), times=len(rows), concurrency=self.concurrency)
+        report.raise_errors()
+        return report.outcomes
+
+
+@dataclass(frozen=True)
+class Scenario(Generic[T]):
+    """One job, done in three ways. How to write one stands in `mongopatterns.cli.scenarios`.
+
+    Attributes:
+        title: What it is, in a few words.
+        usual: As applications usually write it.
+        by_hand: As a careful engineer writes it.
+        primitive: With this package.
+        judge: Tells from the rows, from what callers were told and from the database what came of it.
+        caption: What else the reader must know, for these rows.
+    """
+
+    title: str
+    usual: Callable[[Stage], T]
+    by_hand: Callable[[Stage], T]
+    primitive: Callable[[Stage], T]
+    judge: Callable[[Sequence[Row], T, Database[Row]], Outcome]
+    caption: Callable[[Sequence[Row]], str] = lambda _: ""
+
+
+def play(version: Callable[[Stage], T], setting: Setting) -> Take[T]:
+    """Run one version, with a client of its own whose connections are open before the time starts."""
+    count = CommandCount()
+    client = _client(setting, count)
+    try:
+        stage = Stage(client[setting.database], setting.flights, setting.concurrency)
+        warm_up = race_threads(
+            lambda _: stage.db.command("ping"), times=2 * setting.concurrency, concurrency=setting.concurrency
+        )
+        warm_up.raise_errors()
+        count.total = 0
+        started = time.perf_counter()
+        told = version(stage)
+        return Take(told, time.perf_counter() - started, count.total)
+    finally:
+        settle(client.close())
+
+
+def _client(setting: Setting, count: CommandCount) -> Any:
+    options = setting.client_options(count)
+    return MongoClient[Row](setting.uri, **options)

@@ -1,0 +1,133 @@
+"""The arithmetic of the benchmarks, and the words that are made of it: no clock, no server."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(ROOT))
+    ratios = importlib.import_module("benchmarks._ratios")
+    rows = importlib.import_module("benchmarks._rows")
+    page = importlib.import_module("benchmarks._page")
+    main = importlib.import_module("benchmarks.__main__")
+
+
+def measured(*pairs: tuple[float, float]):
+    """Make a measurement of times."""
+    return ratios.Measurement(tuple(ratios.Pair(*pair) for pair in pairs))
+
+
+def result(measurement, target=None):
+    return rows.Result("Counter.add", "by hand", "sync, 1 caller", measurement, target)
+
+
+def test_turns_alternate_and_their_order_is_swapped_each_round() -> None:
+    """Ours comes first in one round and second in the next."""
+    assert list(chain(*ratios.schedule(3))) == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+
+
+def test_the_warm_up_is_run_and_does_not_count() -> None:
+    """Warm-up rounds come first, in the same turns, and leave no ratio."""
+    turns = []
+
+    def seconds(name):
+        turns.append(name)
+        return float(len(turns))
+
+    measurement = ratios.alternate(seconds, rounds=2, warm_up=1)
+    assert turns == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    assert measurement.pairs == (ratios.Pair(ours=4, theirs=3), ratios.Pair(ours=5, theirs=6))
+
+
+def test_a_ratio_belongs_to_one_round() -> None:
+    """The median is taken of each round's ratio: a machine that slows down for both sides changes nothing."""
+    measurement = measured((1, 1), (20, 10), (300, 100))
+    assert measurement.ratios == [1, 2, 3]
+    assert measurement.ratio == 2
+    assert (measurement.lowest, measurement.highest) == (1, 3)
+    assert (measurement.ours, measurement.theirs) == (20, 10)
+
+
+def test_the_median_of_an_even_number_of_rounds_lies_between_the_middle_two() -> None:
+    """Four rounds have no middle one."""
+    assert measured((1, 1), (2, 1), (4, 1), (9, 1)).ratio == 3
+
+
+def test_one_wild_round_does_not_move_the_verdict() -> None:
+    """A median, unlike a mean, does not follow one round in which something else had the machine."""
+    measurement = measured((1.0, 1), (1.1, 1), (50, 1))
+    assert ratios.AtMost(1.25).met(measurement)
+    assert measurement.highest == 50
+
+
+@pytest.mark.parametrize(("ratio", "met"), [(1.25, True), (1.2501, False), (0.5, True)])
+def test_a_ratio_target_is_met_up_to_its_number(ratio: float, met: bool) -> None:
+    """The number itself is still met."""
+    target = ratios.AtMost(1.25)
+    assert target.met(measured((ratio, 1))) is met
+    assert str(target) == "<= 1.25"
+
+
+@pytest.mark.parametrize(("ours", "met"), [(0.360, True), (0.361, False), (0.1, True)])
+def test_a_difference_target_looks_at_the_median_difference(ours: float, met: bool) -> None:
+    """Milliseconds more are judged round by round, whatever the ratio is."""
+    target = ratios.AtMostMore(60.5)
+    assert target.met(measured((ours, 0.3), (9, 0.3), (0.1, 0.3))) is met
+    assert str(target) == "<= 60.5 ms more"
+
+
+def test_a_record_holds_every_figure_beside_its_ratio() -> None:
+    """JSON has the ratio, its spread, all ratios, both times, the target and the verdict."""
+    record = page.record(result(measured((0.003, 0.002), (0.002, 0.002)), ratios.AtMost(1.25)))
+    assert json.loads(json.dumps(record)) == {
+        "name": "Counter.add",
+        "against": "by hand",
+        "where": "sync, 1 caller",
+        "ratio": 1.25,
+        "lowest": 1.0,
+        "highest": 1.5,
+        "seconds_per_call": {"ours": 0.0025, "theirs": 0.002},
+        "extra_seconds": 0.0005,
+        "target": "<= 1.25",
+        "met": True,
+        "ratios": [1.5, 1.0],
+    }
+
+
+def test_a_comparison_without_a_target_has_no_verdict() -> None:
+    """A naive peer is there for the ratio alone."""
+    record = page.record(result(measured((1, 2))))
+    assert (record["target"], record["met"]) == (None, None)
+    assert page.table([record]).splitlines()[-1].endswith("1000.00 / 2000.00")
+
+
+def test_the_table_has_a_line_per_record_in_even_columns() -> None:
+    """Every column begins at the same place in all lines."""
+    records = [page.record(result(measured((ours, 1)), ratios.AtMost(1.25))) for ours in (1, 20)]
+    header, _, *lines = page.table(records).splitlines()
+    assert [line.split()[-2:] for line in lines] == [["1.25", "met"], ["not", "met"]]
+    assert {line.index("sync, 1 caller") for line in lines} == {header.index("Driver")}
+
+
+def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
+    """Met and not met are computed from the records, and comparisons without a target count for neither."""
+    judged = [page.record(result(measured((ours, 1)), ratios.AtMost(1.25))) for ours in (1, 2)]
+    pattern = {"title": "T", "about": "A", "source": "S", "results": [*judged, page.record(result(measured((1, 1))))]}
+    text = page.page({"machine": {"cores": "2"}, "rounds": 7, "patterns": [pattern]})
+    assert "**1 of 2 targets are met.** Not met: Counter.add (sync, 1 caller): 2.00." in text
+    assert "median of 7 rounds" in text
+    assert "Measured on cores 2." in text
+    assert "This page is generated" in text
+
+
+def test_the_committed_page_is_made_of_the_committed_results() -> None:
+    """Nobody edited the page, or the results, without the other."""
+    results = json.loads(main.RESULTS.read_text(encoding="utf-8"))
+    assert main.PAGE.read_text(encoding="utf-8") == page.page(results)

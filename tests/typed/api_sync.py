@@ -1,0 +1,50 @@
+"""The synchronous API as type checkers see it: checked, never run."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.database import Database
+from typing_extensions import assert_type
+
+from mongopatterns import Counter, CounterSpec, Decision, Durability, Quota, QuotaSpec, Window
+from mongopatterns.typing import CollectionLike, DatabaseLike, DocumentT, Number
+
+HITS = CounterSpec("counters", path="n")
+MINUTES = QuotaSpec("users", path="quota", windows=[Window.hour(60)])
+
+
+class User(TypedDict):
+    name: str
+
+
+def first(collection: CollectionLike[DocumentT]) -> DocumentT | None:
+    return collection.find_one({})
+
+
+def collection_of(database: DatabaseLike[DocumentT]) -> CollectionLike[DocumentT]:
+    return database.get_collection("users")
+
+
+def documents_keep_their_type(users: Collection[User], db: Database[User]) -> None:
+    assert_type(first(users), User | None)
+    assert_type(first(collection_of(db)), User | None)
+
+
+def verdicts(client: MongoClient[Any]) -> None:
+    quota = Quota(client["app"], MINUTES, durability=Durability.FAST)
+    assert_type(quota.consume("alice", 5), Decision)
+    assert_type(quota.peek("alice").require(), Decision)
+    assert_type(quota.reset("alice"), bool)
+    counter = Counter(client["app"]["hits"], HITS)
+    assert_type(counter.add("home"), Number)
+    assert_type(counter.values(["a"]), dict[Any, Number])
+
+
+def must_fail(client: MongoClient[Any]) -> None:
+    Quota(client, MINUTES)  # type: ignore[arg-type]
+    Quota(client["app"], MINUTES, durability="majority")  # type: ignore[arg-type]
+    Counter(client["app"], MINUTES)  # type: ignore[arg-type]
+    Counter(client["app"], HITS).add("home", None)  # type: ignore[arg-type]
