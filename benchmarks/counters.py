@@ -352,7 +352,7 @@ def read_three_windows(reply: dict[str, Any] | None, token: ObjectId, amount: in
     banked = {"hour": windows["hour"]["bank"], "day": 0, "month": 0}
     remaining = {unit: limit - used[unit] + banked[unit] for unit, limit in LIMITS.items()}
     ends = {unit: windows[unit]["end"] for unit in LIMITS}
-    wait = None if granted else waiting(amount, windows, remaining, now)
+    wait = None if granted else waiting(amount, windows, remaining, now, CAP if state else 0)
     return Answer(granted, used, banked, remaining, ends, wait)
 
 
@@ -380,18 +380,22 @@ def waiting(
     windows: Mapping[str, Mapping[str, Any]],
     remaining: Mapping[str, int],
     now: dt.datetime,
+    cap: int,
 ) -> float | None:
-    """Return the seconds until a refused call would fit if nobody else came, or None if it never will."""
+    """Return the seconds until a refused call would fit if nobody else came, or None if it never will.
+
+    What was never charged is not stored, and banks nothing by waiting: its `cap` is 0.
+    """
     last = now
     for unit, limit in LIMITS.items():
         if amount <= remaining[unit]:
             continue
-        if amount > limit + (CAP if unit == "hour" else 0):
+        if amount > limit + (cap if unit == "hour" else 0):
             return None
         end = windows[unit]["end"]
         if unit == "hour":
             # The next hour brings its limit and what is banked by then; each one after it banks a limit more.
-            bank = min(CAP, windows[unit]["bank"] + limit - windows[unit]["used"])
+            bank = min(cap, windows[unit]["bank"] + limit - windows[unit]["used"])
             end += HOUR * max(0, -(-(amount - limit - bank) // limit))
         last = max(last, end)
     return (last - now).total_seconds()

@@ -46,6 +46,11 @@ def _is_finite(value: Amount) -> bool:
     return value.is_finite() if isinstance(value, Decimal) else isinstance(value, int) or math.isfinite(value)
 
 
+def _shown(value: Amount) -> str:
+    # Python refuses to print an int of more than 4,300 digits.
+    return "a longer number" if isinstance(value, int) and abs(value) >= 10**40 else repr(value)
+
+
 def amount_value(argument: str, value: object, *, zero: bool = False) -> int | Decimal128:
     """Turn an amount into what travels: whole numbers as integers, all others as Decimal128.
 
@@ -64,10 +69,11 @@ def amount_value(argument: str, value: object, *, zero: bool = False) -> int | D
         raise UsageError(argument, f"expected an int, float or Decimal, got {value!r}")
     if not _is_finite(value):
         raise UsageError(argument, f"expected a finite number, got {value!r}")
-    if value > MAX_AMOUNT:  # an int of any length: it is not shown
-        raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got more")
+    if value > MAX_AMOUNT:
+        raise UsageError(argument, f"expected at most {MAX_AMOUNT}, got {_shown(value)}")
     if value < 0 or (value == 0 and not zero):
-        raise UsageError(argument, f"expected a number {'of at least' if zero else 'greater than'} 0")
+        bound = "of at least" if zero else "greater than"
+        raise UsageError(argument, f"expected a number {bound} 0, got {_shown(value)}")
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if exact == exact.to_integral_value():
         return int(exact)
