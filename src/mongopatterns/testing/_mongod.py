@@ -86,12 +86,14 @@ class Mongod:
         port: Where it listens on the loopback; kept across restarts.
         directory: Its data, its log and its output.
         command: The command line that starts it.
+        environment: The variables that it is started with; None for those of this process.
     """
 
     index: int
     port: int
     directory: Path
     command: list[str]
+    environment: dict[str, str] | None
     watchdog: Watchdog
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -113,6 +115,7 @@ class Mongod:
                 # A session of its own: Ctrl-C in a terminal reaches the tests, which then stop the server.
                 self._process = subprocess.Popen(  # noqa: S603  # the command is ours
                     self.command,
+                    env=self.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

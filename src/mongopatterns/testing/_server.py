@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pymongo.errors import OperationFailure, PyMongoError
 from typing_extensions import Self
 
+from mongopatterns._driver import OLDEST_WIRE_VERSION
 from mongopatterns.errors import DeploymentError, UsageError
 from mongopatterns.testing import _wire
-from mongopatterns.testing._binary import URI_VARIABLE, find_mongod
+from mongopatterns.testing._binary import URI_VARIABLE, environment_for, find_mongod
 from mongopatterns.testing._mongod import Mongod, Watchdog, free_ports, poll
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedMongo"]
 
-# The wire version of MongoDB 5.0.
-_OLDEST_WIRE_VERSION: Final = 13
 # A given server that does not answer is reported after this many seconds.
 _GIVEN_TIMEOUT: Final = 3.0
 # How often new ports are tried when somebody else was quicker to take one.
@@ -368,13 +367,21 @@ class EmbeddedMongo:
         self._directory = directory = Path(tempfile.mkdtemp(prefix="mongopatterns-"))
         self._watchdog = watchdog = Watchdog(directory)
         binary = find_mongod(directory)
+        environment = environment_for(binary, directory)
         deadline = time.monotonic() + self._timeout
         for _ in range(_ATTEMPTS):
             # A name of its own: a client of another set that once used these ports cannot mistake one for the
             # other.
             name = f"rs{secrets.token_hex(4)}" if self._size else None
             self._members = [
-                Mongod(index, port, directory / f"{port}", self._command(binary, directory, port, name), watchdog)
+                Mongod(
+                    index=index,
+                    port=port,
+                    directory=directory / f"{port}",
+                    command=self._command(binary, directory, port, name),
+                    environment=environment,
+                    watchdog=watchdog,
+                )
                 for index, port in enumerate(free_ports(self._size or 1))
             ]
             for member in self._members:
@@ -551,10 +558,10 @@ def _check_version(hello: Mapping[str, Any], where: str) -> None:
     Raises:
         DeploymentError: It is too old.
     """
-    version = hello.get("maxWireVersion", _OLDEST_WIRE_VERSION)
-    if version < _OLDEST_WIRE_VERSION:
+    version = hello.get("maxWireVersion", OLDEST_WIRE_VERSION)
+    if version < OLDEST_WIRE_VERSION:
         raise DeploymentError(
-            f"{where} is too old: MongoDB 5.0 or newer is needed (wire version {_OLDEST_WIRE_VERSION}, and "
+            f"{where} is too old: MongoDB 5.0 or newer is needed (wire version {OLDEST_WIRE_VERSION}, and "
             f"it speaks {version})"
         )
 
