@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", metavar="NAME", default="", help="rows of which file, name or peer contains this text"
     )
-    parser.add_argument("--rounds", type=_positive, help="rounds per row and driver")
+    parser.add_argument("--rounds", type=_at_least_two, help="rounds per row and driver")
     parser.add_argument("--quick", action="store_true", help="show that it runs; the ratios mean nothing")
     parser.add_argument("--no-write", action="store_true", help="print the table alone")
     options = parser.parse_args(arguments)
@@ -68,20 +68,23 @@ def run(uri: str | None, only: str, effort: Effort) -> dict[str, Any]:
         return {"machine": machine(server.uri), "rounds": effort.rounds, "patterns": patterns}
 
 
-def machine(uri: str) -> dict[str, str]:
+def machine(uri: str) -> dict[str, Any]:
     """Tell what the figures depend on, and nothing that names the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with MongoClient[dict[str, Any]](uri) as client:
         hello = client.admin.command("hello")
-        members = len(hello["hosts"]) if "hosts" in hello else 0
-        return {
-            "cores": str(cores),
-            "system": f"{platform.system()} {platform.machine()}",
-            "Python": platform.python_version(),
-            "PyMongo": pymongo.version,
-            "MongoDB": client.server_info()["version"],
-            "replica set members": str(members),
-        }
+        version = client.server_info()["version"]
+    if "setName" in hello:
+        deployment = f"a replica set of {len(hello['hosts'])}"
+    else:
+        deployment = "a sharded cluster" if hello.get("msg") == "isdbgrid" else "a standalone server"
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "pymongo": pymongo.version,
+        "mongodb": version,
+        "deployment": deployment,
+    }
 
 
 def _described(pattern: ModuleType, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -98,10 +101,10 @@ def _file(pattern: ModuleType) -> str:
     return pattern.__name__.rpartition(".")[2]
 
 
-def _positive(text: str) -> int:
+def _at_least_two(text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    if number < 2:
+        raise argparse.ArgumentTypeError("there is no spread of fewer than 2")
     return number
 
 

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from benchmarks._rows import Result
 
-_HEADER: Final = ("What", "Against", "Driver", "Ratio", "Lowest to highest", "ms per call", "Target", "")
+_HEADER: Final = ("What", "Against", "Driver", "Ratio", "Middle half", "All rounds", "ms per call", "Target", "")
+
+_MACHINE: Final = "{cores} cores, {system}, Python {python}, PyMongo {pymongo}, MongoDB {mongodb}, {deployment}"
 
 _PAGE: Final = """\
 # Benchmarks
@@ -23,15 +25,17 @@ This page is generated: `make bench` measures everything anew, on your machine, 
 A **ratio** is the time of the primitive over the time of what it is compared with: 0.5 is twice as fast, 1.1 is
 10 % slower. Both sides are measured in one run, on one client and one server, in short turns: first the one, then
 the other, in the next round the other way round. Each round gives one ratio of two neighbouring turns; the table
-shows the median of {rounds} rounds, and the lowest and the highest of them. A target is met if the median meets it.
+shows the median of {rounds} rounds, between which two ratios the middle half of them lies, and the lowest and the
+highest. A target is met if the median meets it.
 
 Before anything is timed, both sides make the same calls one after the other, with time going on across windows,
 and must give the same answers. Every write is acknowledged by a majority, journal included, on both sides. With
 one caller, much of a call is spent waiting for that; with 32 callers the processors are busy, and the ratio shows
-what the primitive itself costs. Milliseconds per call are the time of a turn divided by its calls (ours / theirs),
-and mean nothing without the ratio: they are this machine's.
+what the primitive itself costs. Client and server share one machine, so that a round trip is nearly free: over a
+network, a version that makes two of them falls further behind than here. Milliseconds per call (ours / theirs) are
+the time of a turn divided by its calls. They are this machine's, and mean nothing without the ratio.
 
-Measured on {machine}.
+Measured with {machine}.
 
 {summary}
 """
@@ -45,6 +49,7 @@ def record(result: Result) -> dict[str, Any]:
         "against": result.against,
         "where": result.where,
         "ratio": round(measured.ratio, 4),
+        "middle_half": [round(quartile, 4) for quartile in measured.middle_half],
         "lowest": round(measured.lowest, 4),
         "highest": round(measured.highest, 4),
         "seconds_per_call": {"ours": round(measured.ours, 7), "theirs": round(measured.theirs, 7)},
@@ -67,7 +72,7 @@ def page(results: Mapping[str, Any]) -> str:
     """Write the page of the documentation."""
     patterns = results["patterns"]
     records = [line for pattern in patterns for line in pattern["results"]]
-    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    machine = _MACHINE.format_map(results["machine"])
     text = _PAGE.format(rounds=results["rounds"], machine=machine, summary=_summary(records))
     return "\n".join([text, *map(_section, patterns)])
 
@@ -93,6 +98,7 @@ def _cells(line: Mapping[str, Any]) -> tuple[str, ...]:
         line["against"],
         line["where"],
         f"{line['ratio']:.2f}",
+        "{:.2f} to {:.2f}".format(*line["middle_half"]),
         f"{line['lowest']:.2f} to {line['highest']:.2f}",
         f"{ours:.2f} / {theirs:.2f}",
         line["target"] or "",

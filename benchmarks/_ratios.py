@@ -2,14 +2,14 @@
 
 Two sides are timed in turns, and each turn of the one is divided by the turn of the other beside it, so that
 whatever slows the machine down for a while slows down both. The order is swapped from round to round, so that
-neither side always comes second. The median of the ratios is told, with the lowest and the highest.
+neither side always comes second. The median of the ratios is told, and how far they spread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from typing import Literal, Protocol, TypeAlias
 
 Name: TypeAlias = Literal["ours", "theirs"]
@@ -50,7 +50,7 @@ def alternate(seconds: Callable[[Name], float], *, rounds: int, warm_up: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What all rounds of one comparison say."""
+    """What all rounds of one comparison say; there are at least two."""
 
     pairs: Sequence[Pair]
 
@@ -70,6 +70,12 @@ class Measurement:
     @property
     def highest(self) -> float:
         return max(self.ratios)
+
+    @property
+    def middle_half(self) -> tuple[float, float]:
+        """The quartiles: half of the ratios lie between the two."""
+        low, _, high = quantiles(self.ratios, n=4, method="inclusive")
+        return low, high
 
     @property
     def ours(self) -> float:

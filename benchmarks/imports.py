@@ -42,7 +42,7 @@ class ImportRow:
             _python(code[name])
             return time.perf_counter() - started
 
-        measured = alternate(seconds, rounds=min(effort.rounds, 30), warm_up=effort.warm_up)
+        measured = alternate(seconds, rounds=effort.rounds, warm_up=effort.warm_up)
         yield Result(self.name, self.against, "fresh interpreter", measured, self.target)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
-import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -24,6 +23,7 @@ from mongopatterns.errors import DeploymentError, UsageError
 from mongopatterns.typing import Durability
 
 OLDEST_WIRE_VERSION = 13  # MongoDB 5.0
+_LONGEST = 10 * 86_400  # the server counts milliseconds in 32 bits
 # What older servers answer to a field, a stage or an operator that they do not know.
 _UNKNOWN_SYNTAX = frozenset({9, 168, 31325, 40324, 40415})
 
@@ -32,8 +32,8 @@ def collection_of(target: Any, name: str, durability: Durability, *, asynchronou
     """Return the collection to work on, with this package's own options whatever options `target` came with.
 
     Majority (unless relaxed) and primary, so that what is acknowledged stays and what is read is current; aware
-    datetimes and plain dicts, so that replies can be read. Only the representation of UUIDs is the caller's: it
-    is how their keys are stored.
+    datetimes and plain dicts, so that replies can be read. What is the caller's stays: the representation of
+    UUIDs, which is how their keys are stored, and of the write concern its `wtimeout` and `j=True`.
 
     Raises:
         UsageError: If `target` is no database or collection, or one of the other world.
@@ -52,6 +52,7 @@ def collection_of(target: Any, name: str, durability: Durability, *, asynchronou
         raise UsageError("target", f"{kind.__name__} belongs to {world} driver: use {twin}")
     if not isinstance(durability, Durability):
         raise UsageError("durability", f"expected Durability.MAJORITY or Durability.FAST, got {durability!r}")
+    given = collection.write_concern.document
     options: CodecOptions[dict[str, Any]] = CodecOptions(
         document_class=dict,
         tz_aware=True,
@@ -63,7 +64,11 @@ def collection_of(target: Any, name: str, durability: Durability, *, asynchronou
         codec_options=options,
         read_preference=ReadPreference.PRIMARY,
         read_concern=ReadConcern(),
-        write_concern=WriteConcern(w="majority" if durability is Durability.MAJORITY else 1),
+        write_concern=WriteConcern(
+            w="majority" if durability is Durability.MAJORITY else 1,
+            wtimeout=given.get("wtimeout"),
+            j=given.get("j") or None,
+        ),
     )
 
 
@@ -71,12 +76,12 @@ def deadline(timeout: float | None) -> AbstractContextManager[Any]:
     """Bound everything that the driver does inside, waiting included, to `timeout` seconds.
 
     Raises:
-        UsageError: If `timeout` is not a finite number greater than 0.
+        UsageError: If `timeout` is not a number greater than 0, or more than ten days.
     """
     if timeout is None:
         return nullcontext()
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-        raise UsageError("timeout", f"expected seconds greater than 0, or None, got {timeout!r}")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
+        raise UsageError("timeout", f"expected seconds greater than 0, at most {_LONGEST}, or None; got {timeout!r}")
     return pymongo.timeout(timeout)
 
 
@@ -91,7 +96,7 @@ def refuse_old_server(hello: Mapping[str, Any], error: BaseException) -> None:
     Raises:
         DeploymentError: If it does.
     """
-    if hello.get("maxWireVersion", 0) < OLDEST_WIRE_VERSION:
+    if hello.get("maxWireVersion", OLDEST_WIRE_VERSION) < OLDEST_WIRE_VERSION:
         raise DeploymentError("this server is older than MongoDB 5.0, which mongopatterns needs") from error
 
 

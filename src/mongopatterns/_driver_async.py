@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
+
+from pymongo.errors import PyMongoError
 
 from mongopatterns._driver import collection_of, deadline, refuse_old_server, suspects_old_server
 from mongopatterns.typing import AsyncCollectionLike, AsyncDatabaseLike, Durability
 
 T = TypeVar("T")
+
+_HELLO_SECONDS = 5
 
 Target = AsyncDatabaseLike[Any] | AsyncCollectionLike[Any]
 
@@ -48,4 +53,7 @@ class call:  # noqa: N801  # reads as the statement that it is: `with call(...)`
         """Stop the clock; ask an answer that smells of an old server for its version."""
         self._deadline.__exit__(kind, error, trace)
         if error is not None and suspects_old_server(error):
-            refuse_old_server(await self._collection.database.command("hello"), error)
+            hello: dict[str, Any] = {}
+            with suppress(PyMongoError), deadline(_HELLO_SECONDS):
+                hello = await self._collection.database.command("hello")
+            refuse_old_server(hello, error)

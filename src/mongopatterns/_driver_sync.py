@@ -5,13 +5,18 @@ The hand-written sibling is `_driver_async.py`; both offer the same names.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
+
+from pymongo.errors import PyMongoError
 
 from mongopatterns._driver import collection_of, deadline, refuse_old_server, suspects_old_server
 from mongopatterns.typing import CollectionLike, DatabaseLike, Durability
 
 T = TypeVar("T")
+
+_HELLO_SECONDS = 5
 
 Target = DatabaseLike[Any] | CollectionLike[Any]
 
@@ -44,4 +49,7 @@ class call:  # noqa: N801  # reads as the statement that it is: `with call(...)`
         """Stop the clock; ask an answer that smells of an old server for its version."""
         self._deadline.__exit__(kind, error, trace)
         if error is not None and suspects_old_server(error):
-            refuse_old_server(self._collection.database.command("hello"), error)
+            hello: dict[str, Any] = {}
+            with suppress(PyMongoError), deadline(_HELLO_SECONDS):
+                hello = self._collection.database.command("hello")
+            refuse_old_server(hello, error)

@@ -6,7 +6,7 @@ Whole numbers travel as integers and all others as Decimal128, so that no sum dr
 from __future__ import annotations
 
 import math
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Context, Decimal
 from typing import Any, TypeAlias
 
 from bson import Decimal128
@@ -14,6 +14,7 @@ from bson import Decimal128
 from mongopatterns.errors import UsageError
 
 __all__ = [
+    "DECIMAL_PLACES",
     "MAX_AMOUNT",
     "Amount",
     "Number",
@@ -22,6 +23,7 @@ __all__ = [
     "multiply",
     "plain",
     "plain_number",
+    "subtract",
 ]
 
 Amount: TypeAlias = int | float | Decimal
@@ -33,17 +35,25 @@ Number: TypeAlias = int | Decimal
 MAX_AMOUNT = 10**15
 """The largest single amount, limit or cap.
 
-With Decimal128's 34 digits a sum of this size still keeps 18 decimal places, and it is below 2**53, so that a
+With Decimal128's 34 digits a sum of this size still keeps `DECIMAL_PLACES`, and it is below 2**53, so that a
 client which reads numbers as doubles (JavaScript, the shell) shows it exactly.
 """
 
-_DECIMAL128 = Context(prec=34, Emin=-6143, Emax=6144, traps=[Inexact, InvalidOperation])
-_EXACT = Context(prec=80)  # room for every digit of two Decimal128
+DECIMAL_PLACES = 18
+"""How many places a fraction may have, so that every sum up to `MAX_AMOUNT` holds all of them."""
+
+_EXACT = Context(prec=80)  # room for every digit of two Decimal128; a caller's own decimal context plays no part
+_LAST_PLACE = Decimal(1).scaleb(-DECIMAL_PLACES)
 
 
 def _is_finite(value: Amount) -> bool:
     # math.isfinite raises for a signalling NaN, and for an int that no float holds.
     return value.is_finite() if isinstance(value, Decimal) else isinstance(value, int) or math.isfinite(value)
+
+
+def _decimal(value: Amount) -> Decimal:
+    # float.__repr__: a subclass (numpy's float64 is one) may show itself in another way.
+    return Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
 
 
 def _shown(value: Amount) -> str:
@@ -54,7 +64,8 @@ def _shown(value: Amount) -> str:
 def amount_value(argument: str, value: object, *, zero: bool = False) -> int | Decimal128:
     """Turn an amount into what travels: whole numbers as integers, all others as Decimal128.
 
-    A float is taken as the shortest decimal text that stands for it (`repr`), so that ten times 0.1 is 1.
+    A float is taken as the shortest decimal text that stands for it (`repr`), so that ten times 0.1 is 1, rounded
+    to `DECIMAL_PLACES`.
 
     Args:
         argument: The caller's name for the argument, for the message.
@@ -63,7 +74,7 @@ def amount_value(argument: str, value: object, *, zero: bool = False) -> int | D
 
     Raises:
         UsageError: If it is of another type (bool and text too), not finite, negative, zero where that means
-            nothing, above `MAX_AMOUNT`, or has more than 34 digits.
+            nothing, above `MAX_AMOUNT`, or a Decimal with more than `DECIMAL_PLACES`.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise UsageError(argument, f"expected an int, float or Decimal, got {value!r}")
@@ -74,22 +85,26 @@ def amount_value(argument: str, value: object, *, zero: bool = False) -> int | D
     if value < 0 or (value == 0 and not zero):
         bound = "of at least" if zero else "greater than"
         raise UsageError(argument, f"expected a number {bound} 0, got {_shown(value)}")
-    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    exact = _decimal(value)
     if exact == exact.to_integral_value():
         return int(exact)
-    try:
-        return Decimal128(_DECIMAL128.create_decimal(exact))
-    except (Inexact, InvalidOperation):
-        raise UsageError(argument, f"expected at most 34 significant digits, got {value!r}") from None
+    places = exact.quantize(_LAST_PLACE, context=_EXACT)
+    if places != exact and not isinstance(value, float):
+        raise UsageError(argument, f"expected at most {DECIMAL_PLACES} decimal places, got {value!r}")
+    if not places:
+        raise UsageError(argument, f"expected at least {_LAST_PLACE}, got {value!r}")
+    return Decimal128(places.normalize(_EXACT))
 
 
 def plain_number(value: object) -> Number | None:
     """Turn a stored number into a plain one: int if it is whole, else Decimal; None if it is not a finite number."""
+    if type(value) is int:  # nearly every number that is stored
+        return value
     if isinstance(value, Decimal128):
         value = value.to_decimal()
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not _is_finite(value):
         return None
-    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    exact = _decimal(value)
     whole = exact.to_integral_value()
     # normalize() rounds to the context's digits: the exact digits that the server sent are kept instead.
     return int(whole) if exact == whole else Decimal(f"{exact:f}".rstrip("0"))
@@ -114,6 +129,13 @@ def add(*numbers: Number) -> Number:
         both_whole = isinstance(total, int) and isinstance(number, int)
         total = total + number if both_whole else plain(_EXACT.add(Decimal(total), Decimal(number)))
     return total
+
+
+def subtract(one: Number, other: Number) -> Number:
+    """Subtract without rounding."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one - other
+    return plain(_EXACT.subtract(Decimal(one), Decimal(other)))
 
 
 def multiply(one: Number, other: Number) -> Number:

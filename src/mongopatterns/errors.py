@@ -17,6 +17,7 @@ means for the write that was under way.
 
 from __future__ import annotations
 
+from asyncio.exceptions import TimeoutError as AsyncTimeoutError  # another class than the built-in on Python 3.10
 from typing import Any
 
 from pymongo.errors import (
@@ -148,10 +149,12 @@ def may_have_applied(error: BaseException) -> bool:
         error: What a call of a primitive or of the driver raised.
 
     Returns:
-        True for lost connections, elections, timeouts and unsatisfied write concerns, and where the error does
-        not tell whether the command had left (a timeout while waiting for a connection may be that of a
-        retry); False for errors of our own and for plain refusals by the server.
+        True for lost connections, elections, timeouts, cancellation and unsatisfied write concerns, and where the
+        error does not tell whether the command had left (a timeout while waiting for a connection may be that
+        of a retry); False for errors of our own and for plain refusals by the server.
     """
+    if not isinstance(error, Exception) or isinstance(error, (TimeoutError, AsyncTimeoutError)):
+        return True  # the caller stopped waiting: cancelled, interrupted, or out of time by its own clock
     if not isinstance(error, PyMongoError):
         return False
     if isinstance(error, ServerSelectionTimeoutError):

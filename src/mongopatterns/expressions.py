@@ -44,7 +44,8 @@ __all__ = [
 ANY_UUID: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 """Codec options under which a UUID can be encoded at all; the driver's default refuses to choose."""
 
-_MAX_DEPTH = 100  # the server's limit on nested documents
+_MAX_DEPTH = 32  # each part nests a pipeline two levels deeper, and the server reads at most 200
+_YEARS = range(1970, 9000)  # what both sides can date, with room for the windows around it
 _INT64 = 2**63
 
 
@@ -113,24 +114,33 @@ def check_document(argument: str, value: object) -> dict[str, Any]:
     for name, item in value.items():
         if not isinstance(name, str) or not name or name.startswith("$") or "." in name or "\0" in name:
             raise UsageError(argument, f"{name!r} cannot be a field name: use text without '.', NUL or a leading '$'")
-        fields[name] = check_document(f"{argument}.{name}", item) if isinstance(item, Mapping) else item
+        fields[name] = _check_value(f"{argument}.{name}", item)
     try:
         encode(fields, codec_options=ANY_UUID)
-    except (InvalidDocument, OverflowError) as error:
+    except (InvalidDocument, OverflowError, UnicodeError) as error:
         raise UsageError(argument, f"cannot be stored: {error}") from None
     return fields
+
+
+def _check_value(argument: str, value: Any) -> Any:
+    """Copy what may hold documents, and check those."""
+    if isinstance(value, Mapping):
+        return check_document(argument, value)
+    return [_check_value(argument, item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def check_time(argument: str, value: dt.datetime) -> dt.datetime:
     """Return `value` in UTC if it is an aware datetime.
 
     Raises:
-        UsageError: If it is naive, or no datetime.
+        UsageError: If it is naive, no datetime, or not from 1970 to 8999.
     """
     if not isinstance(value, dt.datetime):
         raise UsageError(argument, f"expected an aware datetime, got {type(value).__name__}")
     if value.utcoffset() is None:
         raise UsageError(argument, f"{value!r} is naive: give it a time zone, such as tzinfo=timezone.utc")
+    if value.year not in _YEARS:
+        raise UsageError(argument, f"expected a year from {_YEARS[0]} to {_YEARS[-1]}, got {value!r}")
     return value.astimezone(dt.timezone.utc)
 
 
@@ -143,8 +153,8 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
         key_type: `ObjectId` turns text of 24 hexadecimal digits into ObjectIds.
 
     Raises:
-        UsageError: If the key is None, NaN, a list or a pattern, which have no plain equality; or if it is no
-            ObjectId where `key_type` asks for one.
+        UsageError: If the key is None, NaN, a list or a pattern, which have no plain equality; if it cannot be
+            stored; or if it is no ObjectId where `key_type` asks for one.
     """
     if key_type is ObjectId:
         if isinstance(key, (ObjectId, str)) and ObjectId.is_valid(key):  # ObjectId(None) would make a new one
@@ -160,6 +170,8 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
         raise UsageError(argument, f"{key} does not fit into 64 bits")
     if isinstance(key, Mapping):
         return check_document(argument, key)
+    if not isinstance(key, (int, ObjectId)):
+        check_document(argument, {"key": key})
     return key
 
 

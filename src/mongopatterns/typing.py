@@ -62,6 +62,11 @@ class AsyncCollectionLike(Protocol[DocumentT_co]):
         """The collection's name."""
         ...
 
+    @property
+    def codec_options(self) -> Any:
+        """How values are stored."""
+        ...
+
     # `find_one` tells the document type; a cursor's is left open, as Motor's stubs do not carry it through.
     def find_one(self, *args: Any, **kwargs: Any) -> Awaitable[DocumentT_co | None]:
         """Read one document."""
@@ -115,6 +120,11 @@ class CollectionLike(Protocol[DocumentT_co]):
     @property
     def name(self) -> str:
         """The collection's name."""
+        ...
+
+    @property
+    def codec_options(self) -> Any:
+        """How values are stored."""
         ...
 
     def find_one(self, *args: Any, **kwargs: Any) -> DocumentT_co | None:

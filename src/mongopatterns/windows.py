@@ -17,9 +17,9 @@ __all__ = [
     "Unit",
     "check_zone",
     "end_of",
+    "idle_windows",
     "later_end",
     "window_end",
-    "windows_apart",
     "windows_between",
 ]
 
@@ -57,20 +57,34 @@ def window_end(date: object, unit: Unit, zone: str) -> dict[str, Any]:
     not end at another instant for every client. Where a midnight comes twice, the day begins at the second one,
     and the hour before it counts as the new day already.
     """
-    if unit == "hour":  # hours are 3,600 s long whatever the clocks on the wall do
-        return {"$add": [{"$dateTrunc": {"date": date, "unit": unit, "timezone": zone}}, _HOUR_MS]}
+    if unit == "hour":
+        # From the minutes on the local clock: `$dateTrunc` counts hours from the year 2000, and is half an hour
+        # off in zones that have shifted by half an hour since (Lord Howe, Norfolk).
+        minutes = {"$multiply": [{"$minute": {"date": date, "timezone": zone}}, 60_000]}
+        seconds = {"$add": [{"$multiply": [{"$second": date}, 1000]}, {"$millisecond": date}]}
+        return {"$subtract": [{"$add": [date, _HOUR_MS]}, {"$add": [minutes, seconds]}]}
     # One unit on, then back to the start of that window: adding a unit to a *start* would be wrong where a day
     # begins at 01:00 because midnight is skipped.
     following = {"$dateAdd": {"startDate": date, "unit": unit, "amount": 1, "timezone": zone}}
     return {"$dateTrunc": {"date": following, "unit": unit, "timezone": zone, **_week(unit)}}
 
 
-def windows_between(end: object, date: object, unit: Unit, zone: str) -> dict[str, Any]:
-    """Build the expression for the number of whole windows that passed between `end` and the window of `date`."""
+def windows_between(end: object, new_end: object, date: object, unit: Unit, zone: str) -> dict[str, Any]:
+    """Build the expression for the number of whole windows between two: those that nobody used.
+
+    Args:
+        end: When the earlier window ended.
+        new_end: When the one that holds `date` will end.
+        date: The instant.
+        unit: The length of a window.
+        zone: The IANA zone.
+    """
     if unit == "hour":  # `$dateDiff` counts 14 for 13.8 hours in zones that shift by half an hour
-        passed: dict[str, Any] = {"$toLong": {"$divide": [{"$subtract": [date, end]}, _HOUR_MS]}}
-    else:
-        passed = {"$dateDiff": {"startDate": end, "endDate": date, "unit": unit, "timezone": zone, **_week(unit)}}
+        hours = {"$toLong": {"$divide": [{"$subtract": [new_end, end]}, _HOUR_MS]}}
+        return {"$max": [{"$subtract": [hours, 1]}, 0]}
+    # From the middle of the boundary's day: it may be the midnight of a zone that the spec had before.
+    middle = {"$add": [end, 12 * _HOUR_MS]}
+    passed = {"$dateDiff": {"startDate": middle, "endDate": date, "unit": unit, "timezone": zone, **_week(unit)}}
     return {"$max": [passed, 0]}
 
 
@@ -78,38 +92,53 @@ def windows_between(end: object, date: object, unit: Unit, zone: str) -> dict[st
 
 
 def end_of(now: dt.datetime, unit: Unit, zone: ZoneInfo) -> dt.datetime:
-    """Return the end of the window that holds `now`."""
+    """Return the end of the window that holds `now`, as `window_end` does."""
     local = now.astimezone(zone)
     if unit == "hour":
-        return (
-            now
-            + dt.timedelta(hours=1)
-            - dt.timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        )
-    first = {"day": 0, "week": local.weekday(), "month": local.day - 1}[unit]
-    return later_end(local.replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(days=first), unit, zone, 1)
+        past = dt.timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+        return now - past + dt.timedelta(hours=1)
+    return _midnight(_next_first_day(local.date(), unit, 1), zone)
 
 
 def later_end(end: dt.datetime, unit: Unit, zone: ZoneInfo, steps: int) -> dt.datetime:
-    """Go `steps` windows on from a boundary."""
+    """Go `steps` windows on from the end of one.
+
+    Raises:
+        OverflowError: If that is past the year 9999. (So does `ValueError`.)
+    """
     if unit == "hour":
         return end + dt.timedelta(hours=steps)
-    # The middle of the boundary's day: a clock change near midnight, or another edition of the zone's rules,
-    # does not take it to another day.
-    noon = (end + dt.timedelta(hours=12)).astimezone(zone)
-    if unit == "month":
-        months = noon.year * 12 + noon.month - 1 + steps
-        local = noon.replace(year=months // 12, month=months % 12 + 1)
-    else:
-        local = noon + dt.timedelta(days=steps * (7 if unit == "week" else 1))
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    return midnight.astimezone(dt.timezone.utc)
+    return _midnight(_next_first_day(_day_of(end, zone), unit, steps), zone)
 
 
-def windows_apart(end: dt.datetime, later: dt.datetime, unit: Unit, zone: ZoneInfo) -> int:
-    """Count the windows between two boundaries."""
+def idle_windows(end: dt.datetime, new_end: dt.datetime, now: dt.datetime, unit: Unit, zone: ZoneInfo) -> int:
+    """Count the whole windows between two, as `windows_between` does."""
+    if unit == "hour":
+        return max(0, (new_end - end) // dt.timedelta(hours=1) - 1)
+    first, today = _day_of(end, zone), now.astimezone(zone).date()
     if unit == "month":
-        one, other = ((boundary + dt.timedelta(hours=12)).astimezone(zone) for boundary in (end, later))
-        return (other.year - one.year) * 12 + other.month - one.month
-    length = {"hour": 1, "day": 24, "week": 168}[unit]
-    return round((later - end) / dt.timedelta(hours=length))
+        return max(0, (today.year - first.year) * 12 + today.month - first.month)
+    if unit == "week":
+        return max(0, ((today - dt.timedelta(today.weekday())) - (first - dt.timedelta(first.weekday()))).days // 7)
+    return max(0, (today - first).days)
+
+
+def _day_of(end: dt.datetime, zone: ZoneInfo) -> dt.date:
+    """Return the day that begins at a boundary: by its middle, which no clock change moves to another day."""
+    return (end + dt.timedelta(hours=12)).astimezone(zone).date()
+
+
+def _next_first_day(day: dt.date, unit: Unit, steps: int) -> dt.date:
+    """Return the first day of the window that is `steps` on from the one that holds `day`."""
+    if unit == "month":
+        months = day.year * 12 + day.month - 1 + steps
+        return dt.date(months // 12, months % 12 + 1, 1)
+    if unit == "week":
+        return day + dt.timedelta(days=7 * steps - day.weekday())
+    return day + dt.timedelta(days=steps)
+
+
+def _midnight(day: dt.date, zone: ZoneInfo) -> dt.datetime:
+    """Return the start of a day: the second midnight where it comes twice, the end of the gap where it is skipped."""
+    midnights = (dt.datetime(day.year, day.month, day.day, tzinfo=zone, fold=fold) for fold in (0, 1))
+    return max(midnight.astimezone(dt.timezone.utc) for midnight in midnights)

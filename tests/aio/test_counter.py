@@ -165,6 +165,28 @@ async def test_values_answers_in_the_order_asked_in_one_command(db: Any, command
         await hits.values([1, True])
 
 
+async def test_values_reads_keys_from_any_iterable(db: Any) -> None:
+    """A generator of keys is read once, and answered in full."""
+    hits = AsyncCounter(db, HITS)
+    await hits.add("a", 3)
+    assert await hits.values(key for key in ("b", "a")) == {"b": 0, "a": 3}
+
+
+async def test_values_never_tells_zero_for_what_it_cannot_match(db: Any) -> None:
+    """Where a collation or an array matches another key than the one asked for, values raises instead of saying 0."""
+    loose = await db.create_collection("loose", collation={"locale": "en", "strength": 2})
+    await loose.insert_one({"_id": "Alice", "n": 3})
+    await db.lists.insert_one({"_id": 1, "key": ["a", "b"], "n": 3})
+    for collection, spec, key in (
+        (loose, HITS, "alice"),
+        (db.lists, CounterSpec("lists", path="n", key_field="key"), "a"),
+    ):
+        hits = AsyncCounter(collection, spec)
+        assert await hits.value(key) == 3
+        with pytest.raises(StateError, match="ask for one value at a time"):
+            await hits.values([key])
+
+
 @pytest.mark.parametrize("wrong", ["text", {"n": 1}, [1], None, dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)])
 async def test_a_stored_value_of_the_wrong_type_is_an_error_and_stays(db: Any, wrong: Any) -> None:
     """Adding to something that is no number raises and changes nothing; reading it raises too."""
@@ -208,6 +230,9 @@ async def test_the_options_of_the_collection_do_not_matter(db: Any, commands: An
     assert commands.sent[-1][1]["writeConcern"] == {"w": "majority"}
     assert await AsyncCounter(odd, HITS, durability=Durability.FAST).add("home", 5) == 10
     assert commands.sent[-1][1]["writeConcern"] == {"w": 1}
+    patient = db.get_collection("odd", write_concern=WriteConcern(w=0, wtimeout=4000))
+    await AsyncCounter(patient, HITS).add("home")
+    assert commands.sent[-1][1]["writeConcern"] == {"w": "majority", "wtimeout": 4000}
 
 
 async def test_a_large_document_does_not_travel(db: Any, commands: Any) -> None:
@@ -251,7 +276,7 @@ async def test_timeout_bounds_the_whole_call(db: Any, mongopatterns_server: Any)
     assert may_have_applied(caught.value)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "1", True])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "1", True, 1e7])
 async def test_bad_timeouts_are_refused(db: Any, commands: Any, timeout: Any) -> None:
     """A timeout that is no positive number of seconds raises a UsageError that names it."""
     with pytest.raises(UsageError, match=r"^timeout: "):

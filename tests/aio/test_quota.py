@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from decimal import Decimal
+import uuid
+from decimal import Decimal, localcontext
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import bson
 import pytest
-from bson import Decimal128, ObjectId
+from bson import Decimal128, Int64, ObjectId
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 
 from mongopatterns import (
+    AsyncCounter,
     AsyncQuota,
+    CounterSpec,
     DocumentNotFound,
     Field,
     LimitExceeded,
@@ -256,6 +262,54 @@ async def test_create_none_never_makes_a_document(db: Any, commands: Any) -> Non
     assert await quota.consume("alice")
 
 
+async def test_peek_and_consume_see_the_same_document(db: Any) -> None:
+    """The fields of create= count for a new document alone, and not for one that has other fields, in both calls."""
+    spec = QuotaSpec("users", path="q", windows=[Window.hour(Field("limit", default=60))], create={"limit": 5})
+    quota = AsyncQuota(db, spec)
+    await db.users.insert_many([{"_id": "bob", "name": "Bob"}, {"_id": "bare"}])
+    for key, limit in (("bob", 60), ("bare", 5), ("new", 5)):
+        assert (await quota.peek(key, 10, now=NOON)).limit == {"hour": limit}
+        assert bool(await quota.consume(key, 10, now=NOON)) is (limit == 60)
+
+
+async def test_key_and_state_may_share_a_parent(db: Any) -> None:
+    """The key and the state may stand in one subdocument."""
+    await db.users.create_index("user.id", unique=True)
+    quota = AsyncQuota(db, QuotaSpec("users", path="user.quota", key_field="user.id", windows=[Window.hour(3)]))
+    assert await quota.peek("alice", now=NOON)
+    assert await quota.consume("alice", 2, now=NOON)
+    assert (await quota.peek("alice", now=NOON)).remaining == {"hour": 1}
+    assert await quota.reset("alice")
+    assert (await db.users.find_one({}, {"_id": 0})) == {"user": {"id": "alice"}}
+
+
+async def test_uuids_in_create_follow_the_callers_own_representation(db: Any) -> None:
+    """A UUID in create= is stored as the collection that was handed in stores UUIDs."""
+    owner = uuid.uuid4()
+    spec = QuotaSpec("users", path="q", windows=[Window.hour(3)], create={"owner": owner})
+    for representation in (UuidRepresentation.STANDARD, UuidRepresentation.PYTHON_LEGACY):
+        options: CodecOptions[Any] = CodecOptions(uuid_representation=representation)
+        mine = db.get_collection(f"mine{representation}", codec_options=options)
+        assert await AsyncQuota(mine, spec).consume("alice")
+        assert await mine.find_one({"owner": owner})
+
+
+async def test_errors_name_the_collection_in_use(db: Any) -> None:
+    """A collection that was handed in is named by errors, and not the one of the spec."""
+    quota = AsyncQuota(db.accounts, QuotaSpec("users", path="q", windows=[Window.hour(3)], create=None))
+    with pytest.raises(DocumentNotFound, match="'accounts'") as caught:
+        await quota.consume("ghost")
+    assert caught.value.collection == "accounts"
+
+
+async def test_a_spec_of_another_pattern_is_refused(db: Any) -> None:
+    """A quota takes a QuotaSpec and a counter a CounterSpec: neither writes over the state of the other."""
+    with pytest.raises(UsageError, match=r"^spec: expected a QuotaSpec, got CounterSpec"):
+        AsyncQuota(db, CounterSpec("users", path="q"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^spec: expected a CounterSpec, got QuotaSpec"):
+        AsyncCounter(db, PLAIN)  # type: ignore[arg-type]
+
+
 # Rollover ----------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +421,59 @@ async def test_windows_never_roll_back(db: Any) -> None:
     assert not back
     assert back.resets_at == {"hour": dt.datetime(2026, 3, 4, 14, tzinfo=UTC)}
     assert (await quota.peek("alice", now=NOON + HOUR)).banked == {"hour": 0}
+
+
+@pytest.mark.parametrize(
+    ("zone", "midnight"), [("Atlantic/Azores", "2026-10-25T00"), ("America/Havana", "2026-11-01T04")]
+)
+async def test_every_call_dates_a_repeated_midnight_alike(db: Any, zone: str, midnight: str) -> None:
+    """Where midnight comes twice, refused, peeked and granted calls tell the same end of the window."""
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", timezone=zone, windows=[Window.day(1), Window.month(1)]))
+    instant = dt.datetime.fromisoformat(f"{midnight}:30").replace(tzinfo=UTC)
+    for minutes in range(-1500, 1500, 90):
+        now = instant + dt.timedelta(minutes=minutes)
+        refused, peeked = await quota.consume(minutes, 2, now=now), await quota.peek(minutes, now=now)
+        granted = await quota.consume(minutes, 1, now=now)
+        assert refused.resets_at == peeked.resets_at == granted.resets_at
+        assert granted.resets_at["day"] > now
+
+
+ZONE_CHANGES = [
+    ("Europe/Berlin", "UTC"),
+    ("UTC", "America/New_York"),
+    ("Asia/Kolkata", "UTC"),
+    ("UTC", "Pacific/Auckland"),
+]
+
+
+@pytest.mark.parametrize("unit", ["hour", "day", "week", "month"])
+@pytest.mark.parametrize(("before", "after"), ZONE_CHANGES)
+async def test_changing_the_zone_banks_nothing_twice(db: Any, before: str, after: str, unit: Any) -> None:
+    """After a change of zone no call has more than a window and what whole windows banked; peek and consume agree."""
+    windows = [Window(unit, 10, Rollover(cap=100))]
+    old = AsyncQuota(db, QuotaSpec("quotas", path="q", timezone=before, windows=windows))
+    new = AsyncQuota(db, QuotaSpec("quotas", path="q", timezone=after, windows=windows))
+    length = {"hour": HOUR, "day": DAY, "week": 7 * DAY, "month": 31 * DAY}[unit]
+    for step in range(24):
+        assert await old.consume(step, 10, now=NOON)
+        now = NOON + length * step / 8
+        seen = await new.peek(step, now=now)
+        assert seen.remaining[unit] <= 10 * (1 + step // 8)
+        refused = await new.consume(step, seen.remaining[unit] + 1, now=now)
+        assert (refused.remaining, refused.resets_at, bool(refused)) == (seen.remaining, seen.resets_at, False)
+        if seen.remaining[unit]:
+            assert await new.consume(step, seen.remaining[unit], now=now)
+
+
+@pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "Pacific/Norfolk", "Asia/Kathmandu"])
+async def test_hours_are_those_of_the_local_clock(db: Any, zone: str) -> None:
+    """An hour ends when the local clock shows the next full hour, also where clocks shift by half an hour."""
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", timezone=zone, windows=[Window.hour(5)]))
+    for days in range(0, 400, 33):
+        now = dt.datetime(2025, 10, 2, 3, 17, 5, 250_000, tzinfo=UTC) + days * DAY
+        end = (await quota.peek("alice", now=now)).resets_at["hour"]
+        assert (end.astimezone(ZoneInfo(zone)).minute, end.second, end.microsecond) == (0, 0, 0)
+        assert dt.timedelta(0) < end - now <= HOUR
 
 
 # record, peek, reset -----------------------------------------------------------------------------------------
@@ -483,6 +590,45 @@ async def test_a_null_state_is_an_untouched_one(db: Any, document: Any) -> None:
     assert decision.used == {"hour": 10, "day": 10, "month": 10}
 
 
+async def test_doubles_in_the_state_are_what_they_look_like(db: Any) -> None:
+    """A state that a shell or a migration wrote as doubles counts as the decimals that they show."""
+    for used, bank in ((0.9, 0.0), (1.0, 0.9), (0.7, 0.2)):
+        state = {"hour": {"end": END, "used": used, "bank": bank}}
+        await db.quotas.replace_one({"_id": "alice"}, {"q": state}, upsert=True)
+        spec = QuotaSpec("quotas", path="q", windows=[Window.hour(1, rollover=Rollover(cap=1))])
+        quota = AsyncQuota(db, spec)
+        left = (await quota.peek("alice", now=NOON)).remaining["hour"]
+        assert left == {0.9: Decimal("0.1"), 1.0: Decimal("0.9"), 0.7: Decimal("0.5")}[used]
+        assert (await quota.consume("alice", left, now=NOON)).remaining == {"hour": 0}
+
+
+async def test_long_fractions_are_exact_in_every_verdict(db: Any) -> None:
+    """With 18 places and a small decimal context of the caller's, peek and consume still agree to the last digit."""
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", windows=[Window.hour(1)]))
+    with localcontext() as context:
+        context.prec = 3
+        assert await quota.consume("alice", Decimal("0.123456789012345678"), now=NOON)
+        left = Decimal("0.876543210987654322")
+        more = Decimal("0.876543210987654323")
+        assert not await quota.peek("alice", more, now=NOON)
+        refused = await quota.consume("alice", more, now=NOON)
+        assert (refused.exceeded, refused.remaining) == (("hour",), {"hour": left})
+        assert await quota.peek("alice", left, now=NOON)
+        assert (await quota.consume("alice", left, now=NOON)).remaining == {"hour": 0}
+
+
+@pytest.mark.parametrize("used", [Int64(2**62 + 1), Decimal128("1E+6000"), 1e300])
+async def test_a_state_that_would_leave_the_integers_is_refused(db: Any, used: Any) -> None:
+    """A total beyond 2**62 raises a StateError before a sum could lose its last digits."""
+    await db.quotas.insert_one({"_id": "alice", "q": {"hour": {"end": END, "used": used}}})
+    quota = AsyncQuota(db, QuotaSpec("quotas", path="q", windows=[Window.hour(None)]))
+    for call in (quota.consume, quota.record, quota.peek):
+        with pytest.raises(StateError, match=r"'q\.hour'"):
+            await call("alice", now=NOON)
+    await db.quotas.update_one({"_id": "alice"}, {"$set": {"q.hour.used": Int64(2**62)}})
+    assert (await quota.record("alice", 10**15, now=NOON)).used == {"hour": 2**62 + 10**15}
+
+
 # What is sent ------------------------------------------------------------------------------------------------
 
 
@@ -592,6 +738,7 @@ async def test_a_race_across_a_window_banks_once(db: Any) -> None:
 
 async def test_a_lost_reply_charges_once_and_keeps_its_verdict(db: Any, mongopatterns_server: Any) -> None:
     """When the reply is lost after the write, the driver's retry is told the grant, and nothing is charged twice."""
+    await db.users.insert_one({"_id": "alice", "_mongopatterns": {"x": 1}, "name": "a field of the reply's own name"})
     quota = AsyncQuota(db, THREE)
     await quota.consume("alice", 2, now=NOON)
     for key, used in (("alice", 5), ("fresh", 3)):

@@ -52,6 +52,7 @@ def test_a_ratio_belongs_to_one_round() -> None:
     assert measurement.ratios == [1, 2, 3]
     assert measurement.ratio == 2
     assert (measurement.lowest, measurement.highest) == (1, 3)
+    assert measurement.middle_half == (1.5, 2.5)
     assert (measurement.ours, measurement.theirs) == (20, 10)
 
 
@@ -91,6 +92,7 @@ def test_a_record_holds_every_figure_beside_its_ratio() -> None:
         "against": "by hand",
         "where": "sync, 1 caller",
         "ratio": 1.25,
+        "middle_half": [1.125, 1.375],
         "lowest": 1.0,
         "highest": 1.5,
         "seconds_per_call": {"ours": 0.0025, "theirs": 0.002},
@@ -103,14 +105,14 @@ def test_a_record_holds_every_figure_beside_its_ratio() -> None:
 
 def test_a_comparison_without_a_target_has_no_verdict() -> None:
     """A naive peer is there for the ratio alone."""
-    record = page.record(result(measured((1, 2))))
+    record = page.record(result(measured((1, 2), (1, 2))))
     assert (record["target"], record["met"]) == (None, None)
     assert page.table([record]).splitlines()[-1].endswith("1000.00 / 2000.00")
 
 
 def test_the_table_has_a_line_per_record_in_even_columns() -> None:
     """Every column begins at the same place in all lines."""
-    records = [page.record(result(measured((ours, 1)), ratios.AtMost(1.25))) for ours in (1, 20)]
+    records = [page.record(result(measured(*[(ours, 1)] * 2), ratios.AtMost(1.25))) for ours in (1, 20)]
     header, _, *lines = page.table(records).splitlines()
     assert [line.split()[-2:] for line in lines] == [["1.25", "met"], ["not", "met"]]
     assert {line.index("sync, 1 caller") for line in lines} == {header.index("Driver")}
@@ -118,12 +120,14 @@ def test_the_table_has_a_line_per_record_in_even_columns() -> None:
 
 def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
     """Met and not met are computed from the records, and comparisons without a target count for neither."""
-    judged = [page.record(result(measured((ours, 1)), ratios.AtMost(1.25))) for ours in (1, 2)]
-    pattern = {"title": "T", "about": "A", "source": "S", "results": [*judged, page.record(result(measured((1, 1))))]}
-    text = page.page({"machine": {"cores": "2"}, "rounds": 7, "patterns": [pattern]})
+    judged = [page.record(result(measured(*[(ours, 1)] * 2), ratios.AtMost(1.25))) for ours in (1, 2)]
+    free = page.record(result(measured((1, 1), (1, 1))))
+    machine = {"cores": 2, "system": "X", "python": "3", "pymongo": "4", "mongodb": "6", "deployment": "a set"}
+    pattern = {"title": "T", "about": "A", "source": "S", "results": [*judged, free]}
+    text = page.page({"machine": machine, "rounds": 7, "patterns": [pattern]})
     assert "**1 of 2 targets are met.** Not met: Counter.add (sync, 1 caller): 2.00." in text
     assert "median of 7 rounds" in text
-    assert "Measured on cores 2." in text
+    assert "Measured with 2 cores, X, Python 3, PyMongo 4, MongoDB 6, a set." in text
     assert "This page is generated" in text
 
 

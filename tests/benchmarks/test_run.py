@@ -53,9 +53,10 @@ def test_a_quick_run_prints_every_row_and_writes_nothing(
     ]
     found = [re.split(r"  +", line) for line in lines]
     assert [tuple(cells[:3]) for cells in found] == expected
-    for name, _, _, ratio, spread, *_ in found:
+    for name, _, _, ratio, half, spread, *_ in found:
+        low, high = map(float, half.split(" to "))
         lowest, highest = map(float, spread.split(" to "))
-        assert 0 < lowest <= float(ratio) <= highest, name
+        assert 0 < lowest <= low <= float(ratio) <= high <= highest, name
     assert files == [path.stat().st_mtime_ns for path in (main.RESULTS, main.PAGE)]
     assert not [name for name in mongopatterns_client.list_database_names() if name.startswith("benchmark_")]
 

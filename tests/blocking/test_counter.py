@@ -167,6 +167,28 @@ def test_values_answers_in_the_order_asked_in_one_command(db: Any, commands: Any
         hits.values([1, True])
 
 
+def test_values_reads_keys_from_any_iterable(db: Any) -> None:
+    """A generator of keys is read once, and answered in full."""
+    hits = Counter(db, HITS)
+    hits.add("a", 3)
+    assert hits.values(key for key in ("b", "a")) == {"b": 0, "a": 3}
+
+
+def test_values_never_tells_zero_for_what_it_cannot_match(db: Any) -> None:
+    """Where a collation or an array matches another key than the one asked for, values raises instead of saying 0."""
+    loose = db.create_collection("loose", collation={"locale": "en", "strength": 2})
+    loose.insert_one({"_id": "Alice", "n": 3})
+    db.lists.insert_one({"_id": 1, "key": ["a", "b"], "n": 3})
+    for collection, spec, key in (
+        (loose, HITS, "alice"),
+        (db.lists, CounterSpec("lists", path="n", key_field="key"), "a"),
+    ):
+        hits = Counter(collection, spec)
+        assert hits.value(key) == 3
+        with pytest.raises(StateError, match="ask for one value at a time"):
+            hits.values([key])
+
+
 @pytest.mark.parametrize("wrong", ["text", {"n": 1}, [1], None, dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)])
 def test_a_stored_value_of_the_wrong_type_is_an_error_and_stays(db: Any, wrong: Any) -> None:
     """Adding to something that is no number raises and changes nothing; reading it raises too."""
@@ -210,6 +232,9 @@ def test_the_options_of_the_collection_do_not_matter(db: Any, commands: Any) -> 
     assert commands.sent[-1][1]["writeConcern"] == {"w": "majority"}
     assert Counter(odd, HITS, durability=Durability.FAST).add("home", 5) == 10
     assert commands.sent[-1][1]["writeConcern"] == {"w": 1}
+    patient = db.get_collection("odd", write_concern=WriteConcern(w=0, wtimeout=4000))
+    Counter(patient, HITS).add("home")
+    assert commands.sent[-1][1]["writeConcern"] == {"w": "majority", "wtimeout": 4000}
 
 
 def test_a_large_document_does_not_travel(db: Any, commands: Any) -> None:
@@ -253,7 +278,7 @@ def test_timeout_bounds_the_whole_call(db: Any, mongopatterns_server: Any) -> No
     assert may_have_applied(caught.value)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "1", True])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "1", True, 1e7])
 def test_bad_timeouts_are_refused(db: Any, commands: Any, timeout: Any) -> None:
     """A timeout that is no positive number of seconds raises a UsageError that names it."""
     with pytest.raises(UsageError, match=r"^timeout: "):

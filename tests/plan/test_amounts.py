@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +11,7 @@ from bson import Decimal128, Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongopatterns.amounts import MAX_AMOUNT, add, amount_value, multiply, plain, plain_number
+from mongopatterns.amounts import MAX_AMOUNT, add, amount_value, multiply, plain, plain_number, subtract
 from mongopatterns.errors import UsageError
 
 floats = st.floats(min_value=1e-300, max_value=MAX_AMOUNT, exclude_min=True)
@@ -30,11 +30,16 @@ def test_whole_numbers_travel_as_integers(value: int) -> None:
 
 @given(floats)
 def test_a_float_travels_as_the_text_that_stands_for_it(value: float) -> None:
-    """A fraction becomes the shortest decimal that reads back as the same float."""
-    sent = amount_value("amount", value)
-    if isinstance(sent, Decimal128):
-        assert sent.to_decimal() == Decimal(repr(value))
-    assert float(plain(sent)) == value
+    """A fraction becomes the shortest decimal that reads back as the same float, to 18 places."""
+    exact = Decimal(repr(value))
+    try:
+        sent = plain(amount_value("amount", value))
+    except UsageError:
+        assert exact < Decimal("5.1e-19")
+        return
+    assert abs(Decimal(sent) - exact) <= Decimal("5e-19")
+    if exact.as_tuple().exponent >= -18:  # type: ignore[operator]
+        assert float(sent) == value
 
 
 @given(decimals)
@@ -79,11 +84,34 @@ def test_amounts_beyond_the_bound_are_refused(value: Any) -> None:
         amount_value("amount", value)
 
 
-def test_more_digits_than_decimal128_holds_are_refused() -> None:
-    """A Decimal of 34 digits travels, one of 35 is refused instead of rounded."""
-    assert amount_value("amount", Decimal("0." + "1" * 34))
-    with pytest.raises(UsageError, match="at most 34 significant digits"):
-        amount_value("amount", Decimal("0." + "1" * 35))
+def test_more_places_than_every_sum_holds_are_refused() -> None:
+    """A Decimal of 18 places travels, one of 19 is refused instead of lost in a large sum."""
+    assert amount_value("amount", Decimal("1e-18"))
+    assert plain(amount_value("amount", MAX_AMOUNT - Decimal("1e-18"))) == MAX_AMOUNT - Decimal("1e-18")
+    for value in (Decimal("1e-19"), Decimal("1.0000000000000000001")):
+        with pytest.raises(UsageError, match="at most 18 decimal places"):
+            amount_value("amount", value)
+
+
+def test_the_callers_decimal_context_plays_no_part() -> None:
+    """Amounts, sums and differences are exact whatever precision the application has set."""
+    with localcontext() as context:
+        context.prec = 2
+        assert plain(amount_value("amount", Decimal("1.23456"))) == Decimal("1.23456")
+        assert subtract(1, Decimal("0.12345")) == Decimal("0.87655")
+        assert add(Decimal("0.12345"), 1) == Decimal("1.12345")
+
+
+class Shown(float):
+    """Stands for numpy's float64, a float that shows itself in another way."""
+
+    def __repr__(self) -> str:
+        return f"np.float64({float(self)})"
+
+
+def test_a_subclass_of_float_is_a_float() -> None:
+    """Numpy's float64 counts as the float that it is."""
+    assert plain(amount_value("amount", Shown(0.5))) == Decimal("0.5")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +145,7 @@ def test_sums_are_exact(numbers: list[Any]) -> None:
     assert Fraction(add(*numbers)) == sum(map(Fraction, numbers))
     for number in numbers:
         assert Fraction(multiply(number, numbers[0])) == Fraction(number) * Fraction(numbers[0])
+        assert Fraction(subtract(number, numbers[0])) == Fraction(number) - Fraction(numbers[0])
 
 
 def test_plain_of_no_number_is_a_bug() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from typing import Any
 
@@ -61,6 +62,10 @@ UNKNOWN = [
     driver.WTimeoutError("not replicated", 64),
     driver.ExecutionTimeout("late", 50),
     driver.WaitQueueTimeoutError("no connection"),
+    asyncio.CancelledError(),
+    asyncio.TimeoutError(),
+    TimeoutError(),
+    KeyboardInterrupt(),
     labelled(driver.OperationFailure("shutting down", 91), "RetryableWriteError"),
 ]
 REFUSED = [
@@ -71,13 +76,12 @@ REFUSED = [
     driver.ConfigurationError("bad option"),
     UsageError("amount", "bad"),
     ValueError("bad"),
-    KeyboardInterrupt(),
 ]
 
 
 @pytest.mark.parametrize("error", UNKNOWN, ids=lambda error: type(error).__name__)
 def test_an_unknown_outcome_may_have_applied(error: BaseException) -> None:
-    """Lost connections, elections, timeouts and unsatisfied write concerns may hide a stored write."""
+    """Lost connections, elections, timeouts, cancellation and unsatisfied write concerns may hide a stored write."""
     assert may_have_applied(error)
 
 

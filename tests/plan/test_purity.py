@@ -12,9 +12,10 @@ import mongopatterns
 
 ROOT = Path(mongopatterns.__file__).parent
 PURE = ["amounts", "errors", "expressions", "indexes", "windows"]
-PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + sorted(ROOT.glob("*/_plan.py"))
-# pymongo.errors is pure data: the classes that a pure function must be able to name.
-ALLOWED = {"bson", "typing_extensions", "pymongo.errors", *(f"mongopatterns.{name}" for name in PURE)}
+PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + sorted(ROOT.glob("*/_plan.py")) + sorted(ROOT.glob("*/_specs.py"))
+# Modules of error classes are pure data, which a pure function must be able to name.
+ALLOWED = {"bson", "typing_extensions", "pymongo.errors", "asyncio.exceptions", "mongopatterns.counters._specs"}
+ALLOWED |= {f"mongopatterns.{name}" for name in PURE}
 IMPURE_MODULES = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 IMPURE_CALLS = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "random", "open", "print", "urandom"}
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mongopatterns import CounterSpec, Decision, Field, QuotaSpec, Rollover, StateError, Times, UsageError, Window
 from mongopatterns.counters._plan import CounterPlan, QuotaPlan
-from mongopatterns.windows import end_of, later_end, windows_apart
+from mongopatterns.windows import end_of, idle_windows, later_end
 
 NOON = dt.datetime(2026, 3, 4, 12, 30, tzinfo=dt.timezone.utc)
 TOKEN = ObjectId()
@@ -46,6 +46,14 @@ BAD_SPECS: list[tuple[str, Any]] = [
     ("Window.rollover", lambda: Window.hour(None, rollover=Rollover(cap=5))),
     ("Rollover.cap", lambda: Rollover(cap=-1)),
     ("Rollover.spend", lambda: Rollover(cap=1, spend="bank")),  # type: ignore[arg-type]
+    ("Window.rollover", lambda: Window.hour(5, rollover=5)),  # type: ignore[arg-type]
+    ("windows", lambda: QuotaSpec("c", path="q", windows=Window.hour(5))),  # type: ignore[arg-type]
+    ("windows", lambda: QuotaSpec("c", path="q", windows=None)),  # type: ignore[arg-type]
+    ("path", lambda: CounterSpec("c", path="hits.0")),
+    ("create", lambda: CounterSpec("c", path="n", key_field="user_id", create={"user_id": None})),
+    ("create", lambda: CounterSpec("c", path="n", key_field="user.id", create={"user": {"name": "x"}})),
+    ("create", lambda: QuotaSpec("c", path="a.b", windows=HOUR, create={"a": 5})),
+    ("create", lambda: QuotaSpec("c", path="q", windows=[Window.hour(Field("a.b"))], create={"a": []})),
     ("Times.factor", lambda: Times(0)),
     ("Times.factor", lambda: Times(1001)),
 ]
@@ -81,7 +89,7 @@ def test_specs_name_the_index_that_they_need() -> None:
 
 def test_the_pipeline_is_constant() -> None:
     """Two calls send the same encoded pipeline; what differs travels as variables."""
-    plan = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR))
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR), "c")
     one = plan.consume("a", 1, token=TOKEN, now=None).command
     two = plan.consume("b", 2.5, token=ObjectId(), now=NOON).command
     assert one.update is two.update
@@ -93,12 +101,12 @@ def test_the_pipeline_is_constant() -> None:
 @pytest.mark.parametrize(("amount", "upsert"), [(5, True), (6, False)])
 def test_an_upsert_is_asked_for_only_where_a_fresh_key_has_room(amount: int, upsert: bool) -> None:
     """A call that an untouched key would refuse must not make a document."""
-    plan = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(9), Window.day(Field("x", default=5))]))
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(9), Window.day(Field("x", default=5))]), "c")
     assert plan.consume("a", amount, token=TOKEN, now=None).command.upsert is upsert
     assert plan.record("a", amount, token=TOKEN, now=None).command.upsert is True
-    unknown = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(Field("x"))]))
+    unknown = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(Field("x"))]), "c")
     assert unknown.record("a", amount, token=TOKEN, now=None).command.upsert is False
-    never = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR, create=None))
+    never = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR, create=None), "c")
     assert never.record("a", 1, token=TOKEN, now=None).command.upsert is False
 
 
@@ -111,7 +119,7 @@ def test_values_of_a_caller_never_stand_where_an_expression_is_read(key: str, cr
         spec = QuotaSpec("c", path="q", windows=HOUR, create={f"x{name}": f"$${text}" for name, text in create.items()})
     except UsageError:
         return
-    plan = QuotaPlan(spec)
+    plan = QuotaPlan(spec, "c")
     command = plan.consume(key, 1, token=TOKEN, now=None).command
     assert command.filter == {"_id": key}
     without = _without_literals(plan.explain(key, 1)["update"])
@@ -129,12 +137,12 @@ def _without_literals(value: Any) -> list[str]:
 def test_a_stored_image_without_projection_is_read_all_the_same() -> None:
     """The reply to a driver's own retry is the whole document: the verdict comes from the token that it holds."""
     windows = [Window.hour(Field("limit"), rollover=Rollover(cap=Times(1.5))), Window.day(None)]
-    plan = QuotaPlan(QuotaSpec("c", path="q.x", windows=windows))
+    plan = QuotaPlan(QuotaSpec("c", path="q.x", windows=windows), "c")
     call = plan.consume("a", 3, token=TOKEN, now=None)
     end = NOON + dt.timedelta(minutes=30)
     hour = {"end": end, "used": 3, "bank": 2}
     state = {"at": NOON, "by": TOKEN, "hour": hour, "day": {"end": end, "used": 8}}
-    image = {"_id": "a", "limit": 4, "q": {"x": state}}
+    image = {"_id": "a", "limit": 4, "q": {"x": state}, "_mongopatterns": {"x": 1}}
     decision = plan.decide(call, image, clock=NOON)
     assert decision.allowed
     assert (decision.limit, decision.used, decision.banked) == (
@@ -149,7 +157,7 @@ def test_a_stored_image_without_projection_is_read_all_the_same() -> None:
 
 def test_counters_read_their_replies() -> None:
     """A missing document reads as 0, a wrong value raises with the path and the document."""
-    plan = CounterPlan(CounterSpec("c", path="a.n"))
+    plan = CounterPlan(CounterSpec("c", path="a.n"), "c")
     assert plan.total("k", None) == 0
     assert plan.total("k", {"a": {"n": 3.0}}) == 3
     with pytest.raises(StateError, match=r"'a.n' in the document 'k' of 'c'"):
@@ -180,8 +188,10 @@ def test_ends_follow_each_other(now: dt.datetime, zone_name: str, unit: Any) -> 
     end = end_of(now, unit, zone)
     following = later_end(end, unit, zone, 1)
     assert now < end < following
-    assert windows_apart(end, following, unit, zone) == 1
-    assert windows_apart(end, later_end(end, unit, zone, 30), unit, zone) == 30
+    for steps in (0, 1, 30):
+        later = later_end(end, unit, zone, steps)
+        assert end_of(later, unit, zone) == later_end(end, unit, zone, steps + 1)
+        assert idle_windows(end, later_end(later, unit, zone, 1), later, unit, zone) == steps
     if unit != "hour":
         assert (end + dt.timedelta(hours=12)).astimezone(zone).hour in range(11, 14)
 
@@ -189,7 +199,7 @@ def test_ends_follow_each_other(now: dt.datetime, zone_name: str, unit: Any) -> 
 def test_a_spec_encodes_small() -> None:
     """Three windows with rollover make a pipeline below 6 KB and a projection below 1 KB."""
     windows = [Window.hour(60, rollover=Rollover(cap=Times(2))), Window.day(300), Window.month(3000)]
-    plan = QuotaPlan(QuotaSpec("c", path="quota.subtitle", timezone="Europe/Berlin", windows=windows))
+    plan = QuotaPlan(QuotaSpec("c", path="quota.subtitle", timezone="Europe/Berlin", windows=windows), "c")
     command = plan.consume("a", 1, token=TOKEN, now=None).command
     assert len(bson.encode({"": command.update})) < 6000
     assert len(bson.encode(command.projection)) < 1000

@@ -6,6 +6,7 @@ import datetime as dt
 import secrets
 from typing import Any
 
+from bson import Decimal128, Int64
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,14 @@ values: Any = st.recursive(
     texts | st.integers(-9, 9) | st.none() | st.booleans() | st.binary(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=6,
+)
+
+
+stored_numbers = (
+    st.floats()
+    | st.integers(0, 9)
+    | st.integers(0, 2**63 - 1).map(Int64)
+    | st.sampled_from(["0.1", "3", "2.5", "NaN", "-1", "Infinity", "1E+6000", "1E-30"]).map(Decimal128)
 )
 
 
@@ -101,12 +110,12 @@ def test_created_fields_are_stored_as_given(mongopatterns_db: Any, create: Any) 
         {},
         optional={
             "end": values | st.just(NOON + dt.timedelta(hours=1)),
-            "used": values | st.floats() | st.integers(0, 5),
-            "bank": values | st.floats() | st.integers(0, 5),
+            "used": values | stored_numbers,
+            "bank": values | stored_numbers,
         },
     )
     | values,
-    values | st.floats() | st.integers(0, 20),
+    values | stored_numbers,
 )
 def test_server_and_reader_agree_on_what_is_a_state(mongopatterns_db: Any, window: Any, limit: Any) -> None:
     """For any stored state and limit: either the call is charged and told so, or nothing at all is changed."""

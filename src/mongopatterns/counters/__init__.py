@@ -5,7 +5,7 @@ window leaves unused. Both take one command a call, on documents of their own or
 """
 
 from mongopatterns.counters._async import AsyncCounter, AsyncQuota
-from mongopatterns.counters._plan import CounterSpec, Decision, QuotaSpec, Rollover, Times, Window
+from mongopatterns.counters._specs import CounterSpec, Decision, QuotaSpec, Rollover, Times, Window
 from mongopatterns.counters._sync import Counter, Quota
 
 __all__ = [

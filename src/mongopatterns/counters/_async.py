@@ -11,7 +11,8 @@ from bson import ObjectId
 from mongopatterns import _driver_async as driver
 from mongopatterns._driver import utc_now
 from mongopatterns.amounts import Amount, Number
-from mongopatterns.counters._plan import Consumption, CounterPlan, CounterSpec, Decision, QuotaPlan, QuotaSpec
+from mongopatterns.counters._plan import Consumption, CounterPlan, QuotaPlan
+from mongopatterns.counters._specs import CounterSpec, Decision, QuotaSpec
 from mongopatterns.typing import Durability
 
 __all__ = ["AsyncCounter", "AsyncQuota"]
@@ -33,8 +34,8 @@ class AsyncCounter:
         self, target: driver.Target, spec: CounterSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
         self.spec = spec
-        self._plan = CounterPlan(spec)
         self._collection = driver.bind(target, spec.collection, durability)
+        self._plan = CounterPlan(spec, self._collection.name)
 
     async def add(self, key: Any, amount: Amount = 1, *, session: Any = None, timeout: float | None = None) -> Number:
         """Add `amount` to the number of `key` and return the new total.
@@ -53,7 +54,8 @@ class AsyncCounter:
             DocumentNotFound: If there is no such document and the spec says `create=None`.
             StateError: If the number stored is not finite.
             OperationFailure: If something else than a number is stored (code 14), or the sum would leave 64
-                bits; nothing was changed.
+                bits; nothing was changed. (A number that somebody else stored as a double stays one, and counts
+                exactly up to 2**53.)
         """
         command = self._plan.add(key, amount)
         async with driver.call(self._collection, timeout):
@@ -87,13 +89,16 @@ class AsyncCounter:
 
         Raises:
             UsageError: On a bad key or timeout.
-            StateError: If what is stored for one of them is not a finite number.
+            StateError: If what is stored for one of them is not a finite number, or a document matched by a
+                collation or an array in the key field.
         """
-        query, projection = self._plan.values(keys)
+        asked = self._plan.values(keys)
         async with driver.call(self._collection, timeout):
-            cursor = self._collection.find(query, projection, session=session, comment="mongopatterns.counter.values")
+            cursor = self._collection.find(
+                asked.filter, asked.projection, session=session, comment="mongopatterns.counter.values"
+            )
             documents = await cursor.to_list(None)
-        return self._plan.totals(keys, documents)
+        return self._plan.totals(asked, documents)
 
 
 class AsyncQuota:
@@ -110,8 +115,8 @@ class AsyncQuota:
 
     def __init__(self, target: driver.Target, spec: QuotaSpec, *, durability: Durability = Durability.MAJORITY) -> None:
         self.spec = spec
-        self._plan = QuotaPlan(spec)
         self._collection = driver.bind(target, spec.collection, durability)
+        self._plan = QuotaPlan(spec, self._collection.name, self._collection.codec_options)
 
     async def consume(
         self,
