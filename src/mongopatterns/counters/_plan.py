@@ -442,7 +442,8 @@ class QuotaPlan:
             told["now"] = told["state"]["at"]
         else:
             told = reply[_REPLY]
-        granted = isinstance(told["state"], Mapping) and told["state"].get("by") == call.token
+        state = told.get("state")  # left out of the reply where there is none
+        granted = isinstance(state, Mapping) and state.get("by") == call.token
         readings = self._readings(call.key, told, charged=granted)
         return self._decision(call.key, call.amount, told["now"], readings, granted=granted)
 
