@@ -642,7 +642,7 @@ def test_a_given_standalone_server_is_no_replica_set() -> None:
 
 def test_a_server_that_is_too_old(single: EmbeddedMongo, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server older than 5.0 is one clear error, given or our own, and nothing is left of the latter."""
-    monkeypatch.setattr(implementation, "_OLDEST_WIRE_VERSION", 9999)
+    monkeypatch.setattr(implementation, "OLDEST_WIRE_VERSION", 9999)
     with pytest.raises(errors.DeploymentError, match=r"too old: MongoDB 5\.0"):
         EmbeddedMongo(uri=single.uri).start()
     server = EmbeddedMongo()
