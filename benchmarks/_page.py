@@ -85,7 +85,7 @@ def _section(pattern: Mapping[str, Any]) -> str:
 
 def _summary(records: Sequence[Mapping[str, Any]]) -> str:
     judged = [line for line in records if line["met"] is not None]
-    missed = [f"{line['name']} ({line['where']}): {line['ratio']:.2f}" for line in judged if not line["met"]]
+    missed = [f"{line['name']} ({line['where']}): {line['ratio']:.3f}" for line in judged if not line["met"]]
     text = f"**{len(judged) - len(missed)} of {len(judged)} targets are met.**"
     return f"{text} Not met: {'; '.join(missed)}." if missed else text
 
@@ -97,7 +97,7 @@ def _cells(line: Mapping[str, Any]) -> tuple[str, ...]:
         line["name"],
         line["against"],
         line["where"],
-        f"{line['ratio']:.2f}",
+        f"{line['ratio']:.3f}",
         "{:.2f} to {:.2f}".format(*line["middle_half"]),
         f"{line['lowest']:.2f} to {line['highest']:.2f}",
         f"{ours:.2f} / {theirs:.2f}",

@@ -60,28 +60,19 @@ def window_end(date: object, unit: Unit, zone: str) -> dict[str, Any]:
     if unit == "hour":
         # From the minutes on the local clock: `$dateTrunc` counts hours from the year 2000, and is half an hour
         # off in zones that have shifted by half an hour since (Lord Howe, Norfolk).
-        minutes = {"$multiply": [{"$minute": {"date": date, "timezone": zone}}, 60_000]}
-        seconds = {"$add": [{"$multiply": [{"$second": date}, 1000]}, {"$millisecond": date}]}
-        return {"$subtract": [{"$add": [date, _HOUR_MS]}, {"$add": [minutes, seconds]}]}
+        minutes = {"$subtract": [60, {"$minute": {"date": date, "timezone": zone}}]}
+        return {"$add": [{"$dateTrunc": {"date": date, "unit": "minute"}}, {"$multiply": [minutes, 60_000]}]}
     # One unit on, then back to the start of that window: adding a unit to a *start* would be wrong where a day
     # begins at 01:00 because midnight is skipped.
     following = {"$dateAdd": {"startDate": date, "unit": unit, "amount": 1, "timezone": zone}}
     return {"$dateTrunc": {"date": following, "unit": unit, "timezone": zone, **_week(unit)}}
 
 
-def windows_between(end: object, new_end: object, date: object, unit: Unit, zone: str) -> dict[str, Any]:
-    """Build the expression for the number of whole windows between two: those that nobody used.
-
-    Args:
-        end: When the earlier window ended.
-        new_end: When the one that holds `date` will end.
-        date: The instant.
-        unit: The length of a window.
-        zone: The IANA zone.
-    """
+def windows_between(end: object, date: object, unit: Unit, zone: str) -> dict[str, Any]:
+    """Build the expression for the number of whole windows between the end of one and the one that holds `date`."""
     if unit == "hour":  # `$dateDiff` counts 14 for 13.8 hours in zones that shift by half an hour
-        hours = {"$toLong": {"$divide": [{"$subtract": [new_end, end]}, _HOUR_MS]}}
-        return {"$max": [{"$subtract": [hours, 1]}, 0]}
+        hours = {"$divide": [{"$subtract": [window_end(date, unit, zone), end]}, _HOUR_MS]}
+        return {"$max": [{"$subtract": [{"$toLong": hours}, 1]}, 0]}
     # From the middle of the boundary's day: it may be the midnight of a zone that the spec had before.
     middle = {"$add": [end, 12 * _HOUR_MS]}
     passed = {"$dateDiff": {"startDate": middle, "endDate": date, "unit": unit, "timezone": zone, **_week(unit)}}

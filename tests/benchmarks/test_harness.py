@@ -125,7 +125,7 @@ def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
     machine = {"cores": 2, "system": "X", "python": "3", "pymongo": "4", "mongodb": "6", "deployment": "a set"}
     pattern = {"title": "T", "about": "A", "source": "S", "results": [*judged, free]}
     text = page.page({"machine": machine, "rounds": 7, "patterns": [pattern]})
-    assert "**1 of 2 targets are met.** Not met: Counter.add (sync, 1 caller): 2.00." in text
+    assert "**1 of 2 targets are met.** Not met: Counter.add (sync, 1 caller): 2.000." in text
     assert "median of 7 rounds" in text
     assert "Measured with 2 cores, X, Python 3, PyMongo 4, MongoDB 6, a set." in text
     assert "This page is generated" in text

@@ -592,16 +592,16 @@ def test_a_null_state_is_an_untouched_one(db: Any, document: Any) -> None:
     assert decision.used == {"hour": 10, "day": 10, "month": 10}
 
 
-def test_doubles_in_the_state_are_what_they_look_like(db: Any) -> None:
-    """A state that a shell or a migration wrote as doubles counts as the decimals that they show."""
-    for used, bank in ((0.9, 0.0), (1.0, 0.9), (0.7, 0.2)):
-        state = {"hour": {"end": END, "used": used, "bank": bank}}
-        db.quotas.replace_one({"_id": "alice"}, {"q": state}, upsert=True)
-        spec = QuotaSpec("quotas", path="q", windows=[Window.hour(1, rollover=Rollover(cap=1))])
-        quota = Quota(db, spec)
-        left = quota.peek("alice", now=NOON).remaining["hour"]
-        assert left == {0.9: Decimal("0.1"), 1.0: Decimal("0.9"), 0.7: Decimal("0.5")}[used]
-        assert quota.consume("alice", left, now=NOON).remaining == {"hour": 0}
+@pytest.mark.parametrize("window", [{"used": 0.9}, {"used": 3.0}, {"used": 3, "bank": 0.5}, {"used": 3, "bank": 0.0}])
+def test_a_state_of_doubles_is_refused_and_not_drifted_with(db: Any, window: Any) -> None:
+    """A double that other code stored is named by a StateError: every sum from it on would drift."""
+    db.quotas.insert_one({"_id": "alice", "q": {"hour": {"end": END, **window}}})
+    before = db.quotas.find_one()
+    quota = Quota(db, BANK)
+    for call in (quota.consume, quota.record, quota.peek):
+        with pytest.raises(StateError, match="an integer or decimal"):
+            call("alice", now=NOON)
+    assert db.quotas.find_one() == before
 
 
 def test_long_fractions_are_exact_in_every_verdict(db: Any) -> None:

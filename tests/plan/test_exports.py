@@ -14,7 +14,7 @@ import pytest
 
 import mongopatterns
 
-PACKAGES = ["mongopatterns", "mongopatterns.counters", "mongopatterns.testing"]
+PACKAGES = ["mongopatterns", "mongopatterns.cli", "mongopatterns.counters", "mongopatterns.testing"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

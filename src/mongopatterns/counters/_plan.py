@@ -32,7 +32,7 @@ from functools import cached_property
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from bson import Decimal128, ObjectId, encode
+from bson import Decimal128, MinKey, ObjectId, encode
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
@@ -327,80 +327,102 @@ class QuotaPlan:
     def _pipeline(self, *, guarded: bool) -> list[dict[str, Any]]:
         windows = {unit: self._charged(window) for unit, window in self.windows.items()}
         state = {"$mergeObjects": ["$$state", {"at": "$$now", "by": "$$token", **windows}]}
-        granted = merge_at("$$doc", self.spec.path, state)
-        room = [
-            {"$lte": ["$$amount", _available(window)]} for window in self.windows.values() if window.limit is not None
-        ]
+        granted = merge_at(self._doc, self.spec.path, state)
+        room = [_has_room(window) for window in self.windows.values() if window.limit is not None]
         decided = {"$cond": [{"$and": room}, granted, "$$ROOT"]} if guarded and room else granted
         rolled = {unit: self._rolled(window) for unit, window in self.windows.items()}
         checked = {"$cond": [{"$and": self._valid()}, {"$let": {"vars": rolled, "in": decided}}, "$$ROOT"]}
-        return [{"$replaceWith": self._scope(checked)}]
+        return [{"$replaceWith": self._with_doc(self._with_numbers(checked))}]
 
     def _reply(self, **more: Any) -> dict[str, Any]:
         """Build the projection of a reply: the state and the numbers it was decided from, and nothing else."""
+        doc = self._doc
         told = {
             "now": "$$now",
-            "state": f"$$doc.{self.spec.path}",
-            "parents": [{"$type": f"$$doc.{parent}"} for parent in _parents(self.spec.path)],
-            "fields": [f"$$doc.{number.path}" for number in self.spec.fields],
+            "state": f"{doc}.{self.spec.path}",
+            "parents": [{"$type": f"{doc}.{parent}"} for parent in _parents(self.spec.path)],
+            "fields": [f"{doc}.{number.path}" for number in self.spec.fields],
             **more,
         }
-        return {"_id": 0, _REPLY: {"$let": {"vars": {"doc": self._doc()}, "in": told}}}
+        return {"_id": 0, _REPLY: self._with_doc(told)}
 
-    def _doc(self) -> Any:
-        """Build the document of the call: a document without any field of its own gets those of a new one."""
+    @property
+    def _doc(self) -> str:
+        """Name the document of the call."""
+        return "$$doc" if self.spec.create else "$$ROOT"
+
+    def _with_doc(self, inner: dict[str, Any]) -> dict[str, Any]:
+        """Bind `$$doc` if the spec has `create`: a document without any field of its own gets those."""
         spec = self.spec
         if not spec.create:
-            return "$$ROOT"
+            return inner
         # An upsert starts from the filter's own equality, and from nothing else.
         bare = _nested(spec.key_field, f"${spec.key_field}")
         created = {"$mergeObjects": [literal(spec.create), "$$ROOT"]}
-        return {"$cond": [{"$eq": ["$$ROOT", bare]}, created, "$$ROOT"]}
+        doc = {"$cond": [{"$eq": ["$$ROOT", bare]}, created, "$$ROOT"]}
+        return {"$let": {"vars": {"doc": doc}, "in": inner}}
 
-    def _scope(self, inner: object) -> dict[str, Any]:
-        """Bind `$$doc`, `$$state` and the numbers read from the document."""
+    def _with_numbers(self, inner: dict[str, Any]) -> dict[str, Any]:
+        """Bind `$$state` and the numbers read from the document."""
         numbers = {}
         for window in self.windows.values():
             if isinstance(window.limit, Field):
-                numbers[f"{window.unit}_limit"] = _read_number(window.limit)
+                numbers[f"{window.unit}_limit"] = self._read_number(window.limit)
             if window.rollover and isinstance(window.rollover.cap, Field):
-                numbers[f"{window.unit}_cap"] = _read_number(window.rollover.cap)
-        bound = {"$let": {"vars": {"state": f"$$doc.{self.spec.path}", **numbers}, "in": inner}}
-        return {"$let": {"vars": {"doc": self._doc()}, "in": bound}}
+                numbers[f"{window.unit}_cap"] = self._read_number(window.rollover.cap)
+        return {"$let": {"vars": {"state": f"{self._doc}.{self.spec.path}", **numbers}, "in": inner}}
+
+    def _read_number(self, number: Field) -> dict[str, Any]:
+        """Build a number of the document; a double becomes the decimal of its 15 digits, so that 0.3 is 0.3."""
+        stored: Any = f"{self._doc}.{number.path}"
+        if number.default is not None:
+            stored = {"$ifNull": [stored, _travel(number.default)]}
+        exact = {"$cond": [{"$eq": [{"$type": "$$n"}, "double"]}, {"$toDecimal": "$$n"}, "$$n"]}
+        return {"$let": {"vars": {"n": stored}, "in": exact}}
 
     def _valid(self) -> list[dict[str, Any]]:
-        """List what must hold of the stored values; where it does not, nothing is computed and nothing written."""
-        holders = [f"$$doc.{parent}" for parent in _parents(self.spec.path)]
+        """List what must hold of the stored values; where it does not, nothing is computed and nothing written.
+
+        What `_readings` checks in memory, in few expressions: the server parses them anew for every command.
+        """
+        holders = [f"{self._doc}.{parent}" for parent in _parents(self.spec.path)]
         checks: list[dict[str, Any]] = [
             {"$in": [{"$type": holder}, ["missing", "null", "object"]]} for holder in (*holders, "$$state")
         ]
+        counts: list[Any] = [0]
+        numbers: list[Any] = [0]
         for unit, window in self.windows.items():
             stored = f"$$state.{unit}"
-            whole = [{"$eq": [{"$type": f"{stored}.end"}, "date"]}, *_is_count(f"{stored}.used")]
-            if window.rollover:
-                whole += _is_count({"$ifNull": [f"{stored}.bank", 0]})
+            whole = [{"$eq": [{"$type": f"{stored}.end"}, "date"]}, {"$gt": [f"{stored}.used", None]}]
             checks.append({"$or": [_absent(stored), {"$and": whole}]})
+            counts.append(f"{stored}.used")
+            if window.rollover:
+                counts.append(f"{stored}.bank")
             if isinstance(window.limit, Field):
-                checks += _is_count(f"$${unit}_limit", MAX_AMOUNT)
+                numbers.append(f"$${unit}_limit")
             if window.rollover and isinstance(window.rollover.cap, Field):
-                checks += _is_count(f"$${unit}_cap", MAX_AMOUNT)
+                numbers.append(f"$${unit}_cap")
+        checks += _in_range(counts, _MAX_STORED)
+        # A double that is stored (by other code) would make every sum one.
+        checks.append({"$not": [{"$in": ["double", [{"$type": count} for count in counts[1:]]]}]})
+        if numbers[1:]:
+            checks += _in_range(numbers, MAX_AMOUNT)
+            checks += [{"$gt": [number, None]} for number in numbers[1:]]
         return checks
 
     def _rolled(self, window: Window) -> dict[str, Any]:
         """Build one window as it stands at `$$now`: as stored before its end, rolled on from there."""
         stored, zone = f"$$state.{window.unit}", self.spec.timezone
-        used = _exact(f"{stored}.used")
-        same: dict[str, Any] = {"end": f"{stored}.end", "used": used}
-        new: dict[str, Any] = {"end": "$$end", "used": 0}
+        same: dict[str, Any] = {"end": f"{stored}.end", "used": f"{stored}.used"}
+        new: dict[str, Any] = {"end": window_end("$$now", window.unit, zone), "used": 0}
         if window.rollover:
-            bank, limit = _exact({"$ifNull": [f"{stored}.bank", 0]}), _limit(window)
-            idle = windows_between(f"{stored}.end", "$$end", "$$now", window.unit, zone)
-            left = {"$max": [0, {"$subtract": [limit, used]}]}
+            bank, limit = {"$ifNull": [f"{stored}.bank", 0]}, _limit(window)
+            idle = windows_between(f"{stored}.end", "$$now", window.unit, zone)
+            left = {"$max": [0, {"$subtract": [limit, f"{stored}.used"]}]}
             banked = {"$min": [_cap(window), {"$add": [bank, left, {"$multiply": [limit, idle]}]}]}
             same["bank"] = bank
             new["bank"] = {"$cond": [_absent(stored), 0, banked]}
-        opened = {"$let": {"vars": {"end": window_end("$$now", window.unit, zone)}, "in": new}}
-        return {"$cond": [{"$gt": [f"{stored}.end", "$$now"]}, same, opened]}
+        return {"$cond": [{"$gt": [f"{stored}.end", "$$now"]}, same, new]}
 
     def _charged(self, window: Window) -> dict[str, Any]:
         """Build one rolled window after the call is charged: each unit once, to the bank or to the window."""
@@ -495,17 +517,20 @@ class QuotaPlan:
         readings: dict[str, _Reading] = {}
         for unit, window in self.windows.items():
             stored = None if state is None else state.get(unit)
-            if stored is not None and not _is_window(stored, window, most):
-                problem = f"expected {{end: a date, used: a number from 0 to 2**62}}, found {stored!r:.100}"
-                raise StateError(collection, key, f"{path}.{unit}", problem)
+            if isinstance(stored, MinKey):  # to the server's order, nothing
+                stored = None
+            known = None if stored is None else _stored_window(stored, window, most)
+            if stored is not None and known is None:
+                problem = "expected {end: a date, used: an integer or decimal from 0 to 2**62}"
+                raise StateError(collection, key, f"{path}.{unit}", f"{problem}, found {stored!r:.100}")
             end = told["ends"][unit] if "ends" in told else None
-            readings[unit] = self._reading(window, stored, numbers, told["now"], end)
+            readings[unit] = self._reading(window, known, numbers, told["now"], end)
         return readings
 
     def _reading(
         self,
         window: Window,
-        stored: Mapping[str, Any] | None,
+        stored: tuple[dt.datetime, Number, Number] | None,
         numbers: Mapping[Field, Number],
         now: dt.datetime,
         end: dt.datetime | None,
@@ -516,18 +541,16 @@ class QuotaPlan:
         such a window of a refused call is dated by this process's calendar.
         """
         limit, cap = self._limit_of(window, numbers), self._cap_of(window, numbers)
-        used = _exactly(stored["used"]) if stored else 0
-        bank = _exactly(stored.get("bank") or 0) if stored and window.rollover else 0
-        if stored and stored["end"] > now:
-            return _Reading(stored["end"], used, bank, limit, cap)
         zone = ZoneInfo(self.spec.timezone)
+        if stored is None:  # what was never charged banks nothing by waiting
+            return _Reading(end or end_of(now, window.unit, zone), 0, 0, limit, cap=0)
+        stored_end, used, bank = stored
+        if stored_end > now:
+            return _Reading(stored_end, used, bank, limit, cap)
         end = end or end_of(now, window.unit, zone)
-        if not stored:
-            return _Reading(end, 0, 0, limit, cap=0)  # what was never charged banks nothing by waiting
         if limit is not None and window.rollover:
-            idle = idle_windows(stored["end"], end, now, window.unit, zone)
-            left = max(0, subtract(limit, used))
-            bank = min(cap, add(bank, left, multiply(limit, idle)))
+            idle = idle_windows(stored_end, end, now, window.unit, zone)
+            bank = min(cap, add(bank, max(0, subtract(limit, used)), multiply(limit, idle)))
         return _Reading(end, 0, bank, limit, cap)
 
     @staticmethod
@@ -601,18 +624,12 @@ class QuotaPlan:
 
 
 def _absent(value: str) -> dict[str, Any]:
-    return {"$eq": [{"$ifNull": [value, None]}, None]}
+    return {"$lte": [value, None]}  # only missing values and MinKey sort before null
 
 
-def _is_count(value: object, most: int = _MAX_STORED) -> list[dict[str, Any]]:
-    """Check for a number from 0 to `most` by order alone: NaN sorts before all numbers, text and dates after."""
-    return [{"$gte": [value, 0]}, {"$lte": [value, most]}]
-
-
-def _exact(number: object) -> dict[str, Any]:
-    """Build a stored number as an exact one: a double becomes the decimal of its 15 digits, so that 0.3 is 0.3."""
-    decimal = {"$cond": [{"$eq": [{"$type": "$$n"}, "double"]}, {"$toDecimal": "$$n"}, "$$n"]}
-    return {"$let": {"vars": {"n": number}, "in": decimal}}
+def _in_range(numbers: list[Any], most: int) -> list[dict[str, Any]]:
+    """Check that nothing sorts before 0 (as NaN does) or after `most` (as text and dates do); null and missing may."""
+    return [{"$gte": [{"$min": numbers}, 0]}, {"$lte": [{"$max": numbers}, most]}]
 
 
 def _travel(number: Amount) -> int | Decimal128:
@@ -636,13 +653,10 @@ def _left(window: Window) -> dict[str, Any]:
     return {"$max": [0, {"$subtract": [_limit(window), f"$${window.unit}.used"]}]}
 
 
-def _available(window: Window) -> dict[str, Any]:
-    return {"$add": [_left(window), f"$${window.unit}.bank"]} if window.rollover else _left(window)
-
-
-def _read_number(number: Field) -> dict[str, Any]:
-    stored = f"$$doc.{number.path}"
-    return _exact(stored if number.default is None else {"$ifNull": [stored, _travel(number.default)]})
+def _has_room(window: Window) -> dict[str, Any]:
+    if window.rollover:
+        return {"$lte": ["$$amount", {"$add": [_left(window), f"$${window.unit}.bank"]}]}
+    return {"$lte": [{"$add": [f"$${window.unit}.used", "$$amount"]}, _limit(window)]}
 
 
 def _parents(path: str) -> list[str]:
@@ -665,29 +679,26 @@ def _remaining(reading: _Reading) -> Number | None:
     return add(max(0, subtract(reading.limit, reading.used)), reading.bank)
 
 
-def _exactly(stored: object) -> Number:
-    """Read a stored number that was checked as `_exact` does."""
-    return plain(_by_15_digits(stored))
-
-
-def _by_15_digits(stored: object) -> object:
-    if isinstance(stored, float) and math.isfinite(stored) and not stored.is_integer():
-        return Decimal128(f"{stored:.15g}")
-    return stored
-
-
 def _field_number(number: Field, stored: object) -> Number | None:
     """Read a number of the document as `_read_number` does; None if it is none that can be used."""
     if stored is None:
         return None if number.default is None else plain(number.default)
-    value = plain_number(_by_15_digits(stored))
+    if isinstance(stored, float) and math.isfinite(stored) and not stored.is_integer():
+        stored = Decimal128(f"{stored:.15g}")
+    value = plain_number(stored)
     return None if value is None or not 0 <= value <= MAX_AMOUNT else value
 
 
-def _is_window(stored: object, window: Window, most: int) -> bool:
-    if not isinstance(stored, Mapping) or not isinstance(stored.get("end"), dt.datetime):
-        return False
-    numbers = [plain_number(stored.get("used"))]
-    if window.rollover and stored.get("bank") is not None:
-        numbers.append(plain_number(stored["bank"]))
-    return all(number is not None and 0 <= number <= most for number in numbers)
+def _stored_window(stored: object, window: Window, most: int) -> tuple[dt.datetime, Number, Number] | None:
+    """Read the end of a stored window, what was used and what is banked; None if `_valid` would refuse it."""
+    if not isinstance(stored, Mapping) or not isinstance(end := stored.get("end"), dt.datetime):
+        return None
+    used = _count(stored.get("used"), most)
+    bank = stored.get("bank") if window.rollover else None
+    banked = 0 if bank is None else _count(bank, most)
+    return None if used is None or banked is None else (end, used, banked)
+
+
+def _count(stored: object, most: int) -> Number | None:
+    number = None if isinstance(stored, float) else plain_number(stored)
+    return None if number is None or not 0 <= number <= most else number
