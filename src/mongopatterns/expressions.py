@@ -170,7 +170,12 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
         raise UsageError(argument, f"{key} does not fit into 64 bits")
     if isinstance(key, Mapping):
         return check_document(argument, key)
-    if not isinstance(key, (int, ObjectId)):
+    if isinstance(key, str):
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(argument, f"cannot be stored: {error}") from None
+    elif not isinstance(key, (int, ObjectId)):
         check_document(argument, {"key": key})
     return key
 

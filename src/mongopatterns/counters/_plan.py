@@ -540,7 +540,10 @@ class QuotaPlan:
         A window that nobody has charged yet ends where the server says (`end`); a charge does not ask, and
         such a window of a refused call is dated by this process's calendar.
         """
-        limit, cap = self._limit_of(window, numbers), self._cap_of(window, numbers)
+        limit, cap = self._constants.get(window.unit) or (
+            self._limit_of(window, numbers),
+            self._cap_of(window, numbers),
+        )
         zone = ZoneInfo(self.spec.timezone)
         if stored is None:  # what was never charged banks nothing by waiting
             return _Reading(end or end_of(now, window.unit, zone), 0, 0, limit, cap=0)
@@ -552,6 +555,16 @@ class QuotaPlan:
             idle = idle_windows(stored_end, end, now, window.unit, zone)
             bank = min(cap, add(bank, max(0, subtract(limit, used)), multiply(limit, idle)))
         return _Reading(end, 0, bank, limit, cap)
+
+    @cached_property
+    def _constants(self) -> dict[str, tuple[Number | None, Number]]:
+        """The limit and the cap of each window that reads neither from the document."""
+        given = {unit: (window.limit, window.rollover and window.rollover.cap) for unit, window in self.windows.items()}
+        return {
+            unit: (self._limit_of(window, {}), self._cap_of(window, {}))
+            for unit, window in self.windows.items()
+            if not any(isinstance(number, Field) for number in given[unit])
+        }
 
     @staticmethod
     def _limit_of(window: Window, numbers: Mapping[Field, Number | None]) -> Number | None:
