@@ -115,10 +115,7 @@ def check_document(argument: str, value: object) -> dict[str, Any]:
         if not isinstance(name, str) or not name or name.startswith("$") or "." in name or "\0" in name:
             raise UsageError(argument, f"{name!r} cannot be a field name: use text without '.', NUL or a leading '$'")
         fields[name] = _check_value(f"{argument}.{name}", item)
-    try:
-        encode(fields, codec_options=ANY_UUID)
-    except (InvalidDocument, OverflowError, UnicodeError) as error:
-        raise UsageError(argument, f"cannot be stored: {error}") from None
+    _check_storable(argument, fields)
     return fields
 
 
@@ -170,14 +167,19 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
         raise UsageError(argument, f"{key} does not fit into 64 bits")
     if isinstance(key, Mapping):
         return check_document(argument, key)
-    if isinstance(key, str):
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(argument, f"cannot be stored: {error}") from None
-    elif not isinstance(key, (int, ObjectId)):
-        check_document(argument, {"key": key})
+    if not isinstance(key, (int, ObjectId)):
+        _check_storable(argument, key)
     return key
+
+
+def _check_storable(argument: str, value: object) -> None:
+    try:
+        if isinstance(value, str):
+            value.encode()  # quicker than BSON, for the type that nearly every key has
+        else:
+            encode({"": value}, codec_options=ANY_UUID)
+    except (InvalidDocument, OverflowError, UnicodeError) as error:
+        raise UsageError(argument, f"cannot be stored: {error}") from None
 
 
 def bson_identity(value: object) -> Any:
