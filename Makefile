@@ -11,47 +11,49 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
-$(BIN)/python:
+# The environment itself, complete with a recent pip: one that was left half-made is made anew.
+$(VENV)/.base:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "mongopatterns needs Python 3.10 or newer; set PYTHON=python3.x"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "No virtual environment could be made: install the venv module (on Debian: apt-get install python3-venv)."; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); echo "No virtual environment could be made: install the venv module (on Debian: apt-get install python3-venv)."; exit 1; }
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv || echo "uv is not available; using pip"
+	@touch $@
 
 # install EXTRAS-AND-GROUPS: with uv where it works, else with pip.
 install = if command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python $(1); then :; else $(BIN)/python -m pip install --quiet $(1); fi
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
+$(VENV)/.demo: pyproject.toml | $(VENV)/.base
 	@$(call install,-e '.[demo]')
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml | $(VENV)/.base
 	@$(call install,-e '.[demo]' --group dev)
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## Run the scenarios on a real replica set and print the table
-	@mongopatterns demo $(ARGS)
+	@$(BIN)/python -m mongopatterns demo $(ARGS)
 
 test: $(VENV)/.dev  ## Run the whole suite on a real server
-	@coverage erase
-	@coverage run -m pytest $(ARGS)
-	@coverage combine --quiet && coverage report
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
 
 check: $(VENV)/.dev  ## Lint, types, generated files, purity, exports, typed API
-	ruff check .
-	ruff format --check .
-	python tools/generate_sync.py --check
-	mypy
-	basedpyright
-	pytest -q -p no:randomly tests/plan/test_purity.py tests/plan/test_exports.py tests/typed
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python tools/generate_sync.py --check
+	$(BIN)/python -m mypy
+	$(BIN)/python -m basedpyright
+	$(BIN)/python -m pytest -q -p no:randomly tests/plan/test_purity.py tests/plan/test_exports.py tests/typed
 
 generate: $(VENV)/.dev  ## Write the synchronous twins from the asynchronous sources
-	python tools/generate_sync.py
+	$(BIN)/python tools/generate_sync.py
 
 bench: $(VENV)/.dev  ## Measure ratios in one run and write the benchmark page
-	python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.dev  ## Build the documentation, strictly
-	mkdocs build --strict
+	$(BIN)/python -m mkdocs build --strict
 
 clean:  ## Remove the environment and what the tools left
 	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from mongopatterns import cli
 from mongopatterns.cli import _demo, _rows, scenarios
+from mongopatterns.cli._stage_async import AsyncStage
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -201,3 +204,42 @@ def test_the_command_is_installed_under_its_name(capsys: pytest.CaptureFixture[s
         cli.main()
     assert exit_.value.code == 0
     assert "demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_demo_that_is_asked_to_end_leaves_nothing_on_a_users_server(
+    mongopatterns_server: Any, mongopatterns_client: MongoClient[Any], number: signal.Signals
+) -> None:
+    """A signal in the middle of the run ends it, and its database is dropped all the same."""
+    before = databases(mongopatterns_client)
+    command = [sys.executable, "-m", "mongopatterns", "demo", "--uri", mongopatterns_server.uri, "--rows", "20000"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while databases(mongopatterns_client) == before:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) != 0
+    assert databases(mongopatterns_client) == before
+
+
+async def test_a_version_stops_at_its_first_error() -> None:
+    """When a call fails, those that have not begun are not made: a server that is gone is not asked 20,000 times."""
+    calls: list[int] = []
+
+    async def fail(row: Any) -> None:
+        calls.append(row)
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError, match="gone"):
+        await AsyncStage(db=None, flights=(), concurrency=4).for_each(fail, list(range(1000)))  # type: ignore[arg-type]
+    assert len(calls) <= 4
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m mongopatterns` is the same command, whatever the environment's scripts say."""
+    command = [sys.executable, "-m", "mongopatterns", "demo", "--rows", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--rows" in result.stderr

@@ -6,6 +6,7 @@ renders the result, and `scenarios` has one file for each comparison.
 
 from __future__ import annotations
 
+import signal
 import sys
 
 __all__ = ["main"]
@@ -23,4 +24,12 @@ def main() -> None:
             f'mongopatterns: {missing} is not installed. Run  pip install "mongopatterns[demo]"', file=sys.stderr
         )
         sys.exit(2)
-    app()
+    # Asked to end, end as after Ctrl-C: what was started is stopped, and what was stored is dropped.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
+    app(prog_name="mongopatterns")
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)

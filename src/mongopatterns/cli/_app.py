@@ -21,6 +21,7 @@ app = typer.Typer(name="mongopatterns", no_args_is_help=True, add_completion=Fal
 
 _DEFAULTS = Options()
 _PIPE_WIDTH = 100
+_LEAST_WIDTH = 80  # below it, rich would cut the numbers
 
 
 @app.callback()
@@ -88,9 +89,9 @@ def _run(options: Options) -> DemoResult:
 
 
 def _console() -> Console:
-    """Print as wide as the terminal is; into a file or a pipe, wide enough for any number."""
+    """Print as wide as the terminal is, and no narrower than the table; into a file or a pipe, with room to spare."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, _PIPE_WIDTH))
+    return Console(width=max(console.width, _LEAST_WIDTH if console.is_terminal else _PIPE_WIDTH))
 
 
 def _failure(message: str) -> typer.Exit:

@@ -42,11 +42,22 @@ class AsyncStage:
             What the calls returned, in the order of the rows.
 
         Raises:
-            Exception: What the first call that failed raised, once all are done.
+            Exception: What a call raised: those that have not begun by then are not made.
         """
         if not rows:
             return []
-        report = await race(lambda index: call(rows[index]), times=len(rows), concurrency=self.concurrency)
+        failed: list[Exception] = []
+
+        async def one(index: int) -> R:
+            if failed:
+                raise failed[0]
+            try:
+                return await call(rows[index])
+            except Exception as error:
+                failed.append(error)
+                raise
+
+        report = await race(one, times=len(rows), concurrency=self.concurrency)
         report.raise_errors()
         return report.outcomes
 
