@@ -13,16 +13,24 @@ write `asyncio.sleep(...)` and not `from asyncio import sleep`.
 
 **What must differ** carries a comment on a line of its own. `# generate: async only` above a statement (above
 its decorators, if it has any) keeps it out of the twin, together with the comments above it. A source with
-the line `# generate: hand-written twin` is not translated at all. Any other `# generate:` is an error.
+the line `# generate: hand-written twin` is not translated at all. Any other `# generate:` is an error. In a
+string, a marker is only text.
+
+**What must not stay** is found once the twin is tidy: a name `asyncio`, or one with a part `async`, such as
+`make_async_client`. It needs a rule, or a better name.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +58,9 @@ MARKER = "# generate:"
 ASYNC_ONLY = f"{MARKER} async only"
 HAND_WRITTEN_TWIN = f"{MARKER} hand-written twin"
 
+# A name that no twin can need.
+LEFTOVER = re.compile(r"asyncio|(?:.*_)?async(?:_.*)?")
+
 HEADER = """\
 # Generated from {name} by tools/generate_sync.py.
 # Do not edit: change the source and run "make generate".
@@ -66,7 +77,7 @@ def generate(source: str, *, name: str, used: set[str], renames: Mapping[str, st
     Args:
         source: The text of the asynchronous module, as Ruff formats it.
         name: The path of the module, for the header.
-        used: Takes the left side of each rule that matches.
+        used: Takes the left side of each rule that matches in code; strings and comments prove no use.
         renames: The exceptions.
 
     Returns:
@@ -83,8 +94,44 @@ def generate(source: str, *, name: str, used: set[str], renames: Mapping[str, st
     return HEADER.format(name=name) + twin.code
 
 
+def has_hand_written_twin(source: str) -> bool:
+    """Tell whether `source` has the marker, as a comment on a line of its own."""
+    with suppress(tokenize.TokenError, SyntaxError):  # what does not parse, `generate` reports
+        return any(
+            token.type == tokenize.COMMENT and token.string == HAND_WRITTEN_TWIN and token.start[1] == 0
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        )
+    return False
+
+
+def refuse_leftovers(twin: str) -> None:
+    """Look for names in a tidy twin that still belong to the asynchronous side.
+
+    Raises:
+        GenerateError: There are some; each is named with its line.
+    """
+    lines = twin.splitlines()
+    finder = _Leftovers()
+    MetadataWrapper(cst.parse_module(twin), unsafe_skip_copy=True).visit(finder)
+    if finder.found:
+        places = (f"{name!r} in line {line}, {lines[line - 1].strip()!r}" for name, line in finder.found)
+        raise GenerateError(f"its twin would still have {'; '.join(places)}")
+
+
+class _Leftovers(cst.CSTVisitor):
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, int]] = []
+
+    def visit_Name(self, node: cst.Name) -> None:  # noqa: N802  # libcst's name
+        if LEFTOVER.fullmatch(node.value):
+            self.found.append((node.value, self.get_metadata(PositionProvider, node).start.line))
+
+
 class _Words:
-    """The names of the synchronous world, and a note of which rules were used."""
+    """The names of the synchronous world, and a note of which rules were used in code."""
 
     def __init__(self, renames: Mapping[str, str], used: set[str]) -> None:
         self.rules = PROTOCOLS | dict(renames)
@@ -98,7 +145,8 @@ class _Words:
         self._in_prose = re.compile(rf"{backticks}|{_any_of(unmistakable)}|{regular}|{article}")
 
     def code(self, text: str) -> str:
-        """Rename in text that is code throughout."""
+        """Rename in a name of the module's own code, where a rule proves its use."""
+        self._used.update(word for word in self._in_code.findall(text) if word in self.rules)
         return self._in_code.sub(self._replacement, text)
 
     def prose(self, text: str) -> str:
@@ -113,9 +161,8 @@ class _Words:
     def _replacement(self, match: re.Match[str]) -> str:
         word = match[0]
         if word.startswith("`"):
-            return self.code(word)
+            return self._in_code.sub(self._replacement, word)
         if word in self.rules:
-            self._used.add(word)
             return self.rules[word]
         return "_sync" if word == "_async" else ""
 

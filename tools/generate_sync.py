@@ -9,7 +9,9 @@ holds the table of exceptions. Then Ruff tidies the twin by the project's own se
 that are no longer used, merges those that became one (`AsyncIterator, Iterator`), sorts and formats.
 
 Where the two worlds differ in substance, both sides are written by hand: the modules in `HAND_WRITTEN`, and
-any source with the line `# generate: hand-written twin`. Of those it is only checked that the twin exists.
+any source with the line `# generate: hand-written twin`. Of those it is only checked that both sides exist and
+hold code. Nothing else may look like a twin: a `*_sync.py` below `src`, or a module below `tests/blocking`,
+that has no source is reported.
 
 No file is overwritten or removed unless it has the header of a generated one.
 """
@@ -17,6 +19,7 @@ No file is overwritten or removed unless it has the header of a generated one.
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import re
 import subprocess
@@ -25,7 +28,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from async_to_sync import HAND_WRITTEN_TWIN, MOST_RENAMES, RENAMES, GenerateError, generate
+from async_to_sync import (
+    HAND_WRITTEN_TWIN,
+    MOST_RENAMES,
+    RENAMES,
+    GenerateError,
+    generate,
+    has_hand_written_twin,
+    refuse_leftovers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,6 +66,7 @@ def run(root: Path, *, check: bool, renames: Mapping[str, str] = RENAMES) -> int
         0, or 1 when there is anything that somebody has to see to.
     """
     twins, problems = _survey(root, renames)
+    problems += _strays(root, twins)
     for name, text, finding in _changes(root, twins):
         path = root / name
         if check:
@@ -105,13 +117,14 @@ def _survey(root: Path, renames: Mapping[str, str]) -> tuple[dict[str, str | Non
         name = path.relative_to(root).as_posix()
         twin = re.sub(r"^tests/aio/", "tests/blocking/", re.sub(r"_async\.py$", "_sync.py", name))
         twins[twin] = None
-        by_hand = name in HAND_WRITTEN or HAND_WRITTEN_TWIN in source.splitlines()
+        by_hand = name in HAND_WRITTEN or has_hand_written_twin(source)
         try:
-            text = None if by_hand else generate(source, name=name, used=used, renames=renames)
-            text = text and tidy(text, root / twin)
+            text = None if by_hand else _twin_of(source, name, root / twin, used, renames)
         except GenerateError as error:
             problems.append(f"{name}: {error}")
             continue
+        if by_hand and (flaw := _flaw(path)):
+            problems.append(f"{name}: {flaw}")
         if misfit := _misfit(root / twin, by_hand=by_hand):
             problems.append(f"{twin}: {misfit} (its source is {name})")
         else:
@@ -123,6 +136,25 @@ def _survey(root: Path, renames: Mapping[str, str]) -> tuple[dict[str, str | Non
     return twins, problems
 
 
+def _twin_of(source: str, name: str, twin: Path, used: set[str], renames: Mapping[str, str]) -> str:
+    text = tidy(generate(source, name=name, used=used, renames=renames), twin)
+    refuse_leftovers(text)
+    return text
+
+
+def _strays(root: Path, twins: Mapping[str, str | None]) -> list[str]:
+    """Tell what has the place of a twin, or should have one, and does not belong to a pair."""
+    problems = []
+    for path in sorted([*root.glob("src/**/*_sync.py"), *root.glob("tests/blocking/**/*.py")]):
+        name = path.relative_to(root).as_posix()
+        if name not in twins and not HEADER_LINE.match(path.read_bytes()):  # with the header, it is an orphan
+            source = re.sub(r"^tests/blocking/", "tests/aio/", re.sub(r"^(src/.*)_sync\.py$", r"\1_async.py", name))
+            problems.append(f"{name}: it has no source; write {source}, or remove it")
+    if not twins and (root / "src").is_dir():
+        problems.append("src: nothing to generate, there is no source at all")
+    return problems
+
+
 def _misfit(twin: Path, *, by_hand: bool) -> str:
     """Tell why the file `twin` can neither be left to its author nor be written over; empty if it can."""
     if not twin.exists():
@@ -131,9 +163,27 @@ def _misfit(twin: Path, *, by_hand: bool) -> str:
     generated = bool(HEADER_LINE.match(have))
     if by_hand and generated:
         return "it is said to be written by hand, but has the header of a generated file"
-    if have and not by_hand and not generated:
+    if by_hand:
+        return _flaw(twin)
+    if have and not generated:
         return f"it is in the way, not generated; remove it, or mark its source {HAND_WRITTEN_TWIN!r}"
     return ""
+
+
+def _flaw(path: Path) -> str:
+    """Tell why the file `path` cannot be one side of a hand-written pair; empty if it can."""
+    try:
+        statements = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError) as error:
+        return f"it is written by hand, and does not parse: {error}"
+    return "" if any(map(_does_something, statements)) else "it is written by hand, and holds no code"
+
+
+def _does_something(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.ImportFrom(module="__future__"):
+            return False
+    return True
 
 
 class _Change(NamedTuple):

@@ -443,10 +443,47 @@ def test_a_twin_begins_with_a_header_that_names_its_source():
     assert whole_twin().startswith("# Generated from src/mongopatterns/things/_async.py by tools/generate_sync.py.\n")
 
 
-def test_only_rules_that_matched_are_used():
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param("await asyncio.sleep(1)  # a race, and `aclose`\n", {"asyncio.sleep"}, id="not in a comment"),
+        pytest.param('"""See `race`, or asyncio.Lock."""\nx = "make_async_client"\n', set(), id="not in a string"),
+        pytest.param("x = f'asyncio.Lock {race()}'\n", {"race"}, id="in the code of an f-string"),
+        pytest.param("import pymongo.asynchronous.pool\n", {"pymongo.asynchronous"}, id="in an import"),
+    ],
+)
+def test_only_rules_that_matched_in_code_are_used(source: str, expected: set[str]):
     used: set[str] = set()
-    translated("await asyncio.sleep(1)  # a race, and `aclose`\n", used)
-    assert used == {"asyncio.sleep", "aclose"}
+    translated(source, used)
+    assert used == expected
+
+
+@pytest.mark.parametrize(
+    ("twin", "name", "line"),
+    [
+        pytest.param("import time\n\nasyncio.run(f)\n", "asyncio", 3, id="the module"),
+        pytest.param("import asyncio as a\n", "asyncio", 1, id="its import"),
+        pytest.param("from asyncio.locks import Lock\n", "asyncio", 1, id="an import from it"),
+        pytest.param("x = f'{asyncio.x}'\n", "asyncio", 1, id="in an f-string"),
+        pytest.param("x = (\n    y\n    .make_async_client()\n)\n", "make_async_client", 3, id="in the middle"),
+        pytest.param("def async_add(): ...\n", "async_add", 1, id="at the beginning"),
+        pytest.param("f(_async_=1)\n", "_async_", 1, id="a keyword"),
+    ],
+)
+def test_a_name_of_the_asynchronous_side_is_refused_with_its_line(twin: str, name: str, line: int):
+    with pytest.raises(core.GenerateError, match=f"its twin would still have '{name}' in line {line}, "):
+        core.refuse_leftovers(twin)
+
+
+def test_every_leftover_is_named():
+    with pytest.raises(core.GenerateError, match=r"'a_async_b' in line 1, .*; 'asyncio' in line 2, 'asyncio\.x'$"):
+        core.refuse_leftovers("a_async_b\nasyncio.x\n")
+
+
+def test_text_and_longer_words_are_no_leftovers():
+    core.refuse_leftovers(
+        '"""Of `asyncio`."""\n# make_async_client\nf("asyncio", asynchronous=False)\nAsyncIOMotorClient, my_asyncs\n'
+    )
 
 
 class TestMarkers:
@@ -559,12 +596,62 @@ class TestRuns:
         assert capsys.readouterr().out == "twins up to date: 4\n"
         assert tool.run(root, check=True, renames=RACE) == 0
 
-    def test_without_any_source_there_is_nothing_to_generate(self, tree, capsys):
+    @pytest.mark.parametrize("check", [True, False])
+    def test_a_package_without_any_source_is_suspicious(self, tree, capsys, check):
         """No rule counts as unused then: there is nothing that it could match."""
         root = tree({"src/mongopatterns/errors.py": ""})
+        assert tool.run(root, check=check, renames=RACE) == 1
+        assert capsys.readouterr().out == "src: nothing to generate, there is no source at all\n"
+
+    def test_without_a_package_there_is_nothing_to_generate(self, tree, capsys):
+        root = tree({"tests/plan/test_errors.py": ""})
         assert tool.run(root, check=True, renames=RACE) == 0
-        assert tool.run(root, check=False, renames=RACE) == 0
-        assert capsys.readouterr().out == "nothing to generate\n" * 2
+        assert capsys.readouterr().out == "nothing to generate\n"
+
+    @pytest.mark.parametrize("check", [True, False])
+    @pytest.mark.parametrize(
+        ("stray", "source"),
+        [
+            ("tests/blocking/test_extra.py", "tests/aio/test_extra.py"),
+            ("tests/blocking/deep/er/helper_sync.py", "tests/aio/deep/er/helper_sync.py"),
+            ("src/mongopatterns/counters/_extra_sync.py", "src/mongopatterns/counters/_extra_async.py"),
+            ("src/mongopatterns/locks/_sync.py", "src/mongopatterns/locks/_async.py"),
+            ("src/mongopatterns/_driver_sync.py", "src/mongopatterns/_driver_async.py"),
+        ],
+    )
+    def test_what_looks_like_a_twin_and_has_no_source_is_named_and_stays(self, tree, capsys, check, stray, source):
+        """The last one is half of a declared pair."""
+        root = tree(SOURCES)
+        tool.run(root, check=False, renames=RACE)
+        tree({stray: "x = 1\n"})
+        capsys.readouterr()
+        assert tool.run(root, check=check, renames=RACE) == 1
+        assert capsys.readouterr().out == f"{stray}: it has no source; write {source}, or remove it\n"
+        assert (root / stray).read_text() == "x = 1\n"
+
+    @pytest.mark.parametrize("removed", ["src/mongopatterns/counters/_async.py", "tests/aio/counters/test_add.py"])
+    def test_a_twin_whose_source_and_header_are_gone_is_named(self, tree, capsys, removed):
+        root = tree(SOURCES)
+        tool.run(root, check=False, renames=RACE)
+        (root / removed).unlink()
+        twin = removed.replace("_async", "_sync").replace("/aio/", "/blocking/")
+        tree({twin: (root / twin).read_text().replace("# Generated", "# generated")})
+        capsys.readouterr()
+        assert tool.run(root, check=True, renames={}) == 1
+        assert f"{twin}: it has no source; write {removed}" in capsys.readouterr().out
+
+    def test_a_name_of_the_asynchronous_side_fails_the_run_and_nothing_is_written(self, tree, capsys):
+        root = tree({SOURCE: "import asyncio\n\n\nasync def f():\n    await asyncio.gather()\n"})
+        for check in (True, False):
+            assert tool.run(root, check=check, renames={}) == 1
+            output = capsys.readouterr().out
+            assert output.startswith(f"{SOURCE}: its twin would still have 'asyncio' in line ")
+            assert "'asyncio.gather()'" in output
+        assert not (root / SIBLING).exists()
+
+    def test_an_import_that_goes_with_its_use_is_no_leftover(self, tree):
+        root = tree({SOURCE: "import asyncio\n\nawait asyncio.sleep(1)\n"})
+        assert tool.run(root, check=False, renames={"asyncio.sleep": "time.sleep"}) == 0
 
     def test_a_twin_edited_by_hand_is_named_with_the_difference_and_then_mended(self, tree, capsys):
         root = tree(SOURCES)
@@ -614,7 +701,9 @@ class TestRuns:
     def test_files_without_the_header_are_neither_orphans_nor_written_over(self, tree, capsys):
         root = tree({**SOURCES, SIBLING: "# Mine.\n", "tests/blocking/test_threads.py": "# Mine too.\n"})
         assert tool.run(root, check=False, renames=RACE) == 1
-        assert f"{SIBLING}: it is in the way, not generated" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        assert f"{SIBLING}: it is in the way, not generated" in output
+        assert "tests/blocking/test_threads.py: it has no source" in output
         assert (root / SIBLING).read_text() == "# Mine.\n"
         assert (root / "tests/blocking/test_threads.py").exists()
 
@@ -623,6 +712,13 @@ class TestRuns:
         root = tree(SOURCES)
         tool.run(root, check=False, renames=RACE)
         assert tool.run(root, check=check, renames={**RACE, "aclose": "close"}) == 1
+        assert capsys.readouterr().out.endswith("RENAMES: unused rule 'aclose'\n")
+
+    @pytest.mark.parametrize("text", ["# See `aclose`.\n", '"""See `aclose`."""\n', 'x = "`aclose`"\n'])
+    def test_a_rule_that_matches_in_text_only_fails_the_run(self, tree, capsys, text):
+        root = tree({SOURCE: text})
+        tool.run(root, check=False, renames={})
+        assert tool.run(root, check=False, renames={"aclose": "close"}) == 1
         assert capsys.readouterr().out.endswith("RENAMES: unused rule 'aclose'\n")
 
     def test_more_than_fifteen_rules_are_refused(self, tree, capsys):
@@ -643,6 +739,26 @@ class TestRuns:
         assert tool.run(root, check=check, renames={}) == 0
         assert (root / twin).read_text() == "def f(): ...  # by hand\n"
 
+    @pytest.mark.parametrize("side", ["_async", "_sync"])
+    @pytest.mark.parametrize(
+        ("text", "finding"),
+        [
+            pytest.param("", "holds no code", id="empty"),
+            pytest.param(
+                '"""Doc."""\n# Why.\n\nfrom __future__ import annotations\n\npass\n', "holds no code", id="text"
+            ),
+            pytest.param("def f(:\n", "does not parse", id="broken"),
+            pytest.param("x = 1\0\n", "does not parse", id="binary"),
+        ],
+    )
+    def test_both_sides_of_a_hand_written_pair_hold_code(self, tree, capsys, side, text, finding):
+        pair = {f"src/mongopatterns/_driver{side}.py": "x = 1\n" for side in ("_async", "_sync")}
+        name = f"src/mongopatterns/_driver{side}.py"
+        root = tree({**pair, name: text})
+        assert tool.run(root, check=True, renames={}) == 1
+        assert f"{name}: it is written by hand, and {finding}" in capsys.readouterr().out
+        assert (root / name).read_text() == text
+
     def test_such_a_name_elsewhere_is_an_ordinary_source(self, tree):
         root = tree({"src/mongopatterns/buffer/_worker_async.py": "x = 1\n"})
         assert tool.run(root, check=False, renames={}) == 0
@@ -655,6 +771,33 @@ class TestRuns:
         tree({"tests/blocking/conftest.py": "x = 2\n"})
         assert tool.run(root, check=False, renames={}) == 0
         assert (root / "tests/blocking/conftest.py").read_text() == "x = 2\n"
+
+    def test_the_pair_of_a_marked_source_has_to_stay_complete(self, tree, capsys):
+        source, twin = "tests/aio/conftest.py", "tests/blocking/conftest.py"
+        root = tree({**SOURCES, source: "# generate: hand-written twin\nx = 1\n", twin: "x = 2\n"})
+        assert tool.run(root, check=False, renames=RACE) == 0
+        tree({twin: "# Nothing.\n"})
+        capsys.readouterr()
+        assert tool.run(root, check=True, renames=RACE) == 1
+        assert f"{twin}: it is written by hand, and holds no code (its source is {source})" in capsys.readouterr().out
+        tree({twin: "x = 2\n"})
+        (root / source).unlink()
+        assert tool.run(root, check=True, renames=RACE) == 1
+        assert capsys.readouterr().out == f"{twin}: it has no source; write {source}, or remove it\n"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            pytest.param('"""Doc.\n\n# generate: hand-written twin\n"""\nx = 1\n', id="in a docstring"),
+            pytest.param("x = '''\n# generate: hand-written twin\n'''\n", id="in a string"),
+            pytest.param("def f():\n    # generate: hand-written twin\n    x\n", id="indented"),
+            pytest.param("x = 1  # generate: hand-written twin\n", id="on the line of code"),
+        ],
+    )
+    def test_a_marker_counts_only_as_a_comment_on_a_line_of_its_own(self, tree, capsys, text):
+        root = tree({"tests/aio/conftest.py": text, "tests/blocking/conftest.py": "x = 2\n"})
+        assert tool.run(root, check=True, renames={}) == 1
+        assert "/conftest.py: " in capsys.readouterr().out
 
     def test_a_generated_file_does_not_pass_for_a_hand_written_twin(self, tree, capsys):
         """Nor is it removed: somebody may have begun to change it."""

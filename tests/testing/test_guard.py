@@ -11,6 +11,7 @@ from bson import SON, ObjectId, encode
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, DeleteOne, InsertOne, MongoClient, UpdateOne
+from pymongo.monitoring import CommandStartedEvent
 
 from mongopatterns.errors import RepeatedCommands, UsageError
 from mongopatterns.testing import CommandWatcher, EmbeddedMongo, n_plus_one_guard, race, race_threads
@@ -18,7 +19,7 @@ from mongopatterns.testing import _guard as implementation
 from mongopatterns.testing._shapes import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from pymongo.collection import Collection
 
@@ -239,6 +240,81 @@ def test_a_bulk_is_one_command(client: MongoClient[dict[str, Any]], mongopattern
     }
 
 
+class Recorder(CommandWatcher):
+    """A watcher that also keeps the events of the commands of a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.events: list[CommandStartedEvent] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        super().started(event)
+        if event.command_name == self.name:
+            self.events.append(event)
+
+
+def test_the_batches_of_an_insert_are_one_operation(
+    mongopatterns_server: EmbeddedMongo, mongopatterns_db_name: str
+) -> None:
+    """An `insert_many` that the driver splits by its size counts once; two of them count twice."""
+    recorder = Recorder("insert")
+    large = bytes(12 * 1024 * 1024)
+    with (
+        MongoClient[dict[str, Any]](mongopatterns_server.uri, event_listeners=[recorder]) as client,
+        n_plus_one_guard(client, repeats=2) as guard,
+    ):
+        client[mongopatterns_db_name]["things"].insert_many([{"large": large} for _ in range(5)])
+        assert len(recorder.events) > 1
+        assert list(guard.counts.values()) == [1]
+        client[mongopatterns_db_name]["things"].insert_many([{}])
+    assert list(guard.counts.values()) == [2]
+
+
+def test_the_turns_of_an_ordered_bulk_are_one_operation(
+    client: MongoClient[dict[str, Any]], mongopatterns_db_name: str
+) -> None:
+    """A bulk whose kinds take turns is sent as a command for each turn, and counts once for each shape."""
+    things = client[mongopatterns_db_name]["things"]
+    with n_plus_one_guard(client, repeats=1) as guard:
+        things.bulk_write([write for i in range(5) for write in (InsertOne({"_id": i}), DeleteOne({"_id": i}))])
+    assert sorted(guard.counts.values()) == [1, 1]
+
+
+def test_a_retry_of_the_driver_is_one_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver sends again by itself counts once, where its events name the operation."""
+    monkeypatch.delenv("MONGOPATTERNS_TEST_URI", raising=False)
+    recorder = Recorder("find")
+    with (
+        EmbeddedMongo() as server,
+        MongoClient[dict[str, Any]](server.uri, event_listeners=[recorder]) as client,
+        n_plus_one_guard(client) as guard,
+        server.fail_point("failCommand", mode={"times": 1}, data={"failCommands": ["find"], "closeConnection": True}),
+    ):
+        client["test"]["things"].find_one({"_id": 1})
+    assert len(recorder.events) == 2
+    assert list(guard.counts.values()) == [len({event.operation_id for event in recorder.events})]
+
+
+def find_event(request: int, operation: int | None) -> CommandStartedEvent:
+    return CommandStartedEvent({"find": "c", "filter": {"a": 1}}, "db", request, ("localhost", 1), operation)
+
+
+def test_commands_of_one_operation_count_once(
+    client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One operation counts once as long as it is remembered, and one without a number by its request."""
+    monkeypatch.setattr(implementation, "_MAX_OPERATIONS", 3)
+    watcher = next(each for each in client.options.event_listeners if isinstance(each, CommandWatcher))
+    with n_plus_one_guard(client, repeats=100) as guard:
+        for request in range(10):
+            watcher.started(find_event(request, 7))
+        assert guard.counts == {"find db.c filter={a: ?}": 1}
+        for request in range(100, 110):
+            watcher.started(find_event(request, None))
+        assert guard.counts == {"find db.c filter={a: ?}": 11}
+        assert len(guard._seen) == 3
+
+
 async def test_a_fixture_may_hold_the_guard(aclient: Any, mongopatterns_db_name: str) -> None:
     """The block may be left in another context than the one that entered it, as fixtures do."""
     guard = n_plus_one_guard(aclient)
@@ -358,6 +434,52 @@ def test_stages_are_the_shape_of_a_pipeline() -> None:
         {"$facet": {"f": [{"$match": {"a": "y"}}]}}
     )
     assert aggregate({"$merge": "a"}) != aggregate({"$merge": "b"})
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda i: {"$lookup": {"from": "a", "let": {"u": str(i)}, "pipeline": [], "as": "x"}},
+        lambda i: {"$lookup": {"from": "a", "let": {"u": {"$concat": ["$a", str(i)]}}, "as": "x"}},
+        lambda i: {"$graphLookup": {"from": "a", "startWith": f"user{i}", "as": "x"}},
+        lambda i: {"$graphLookup": {"from": "a", "restrictSearchWithMatch": {"name": f"user{i}"}, "as": "x"}},
+        lambda i: {"$merge": {"into": "a", "let": {"u": str(i)}, "whenMatched": [{"$set": {"a": str(i)}}]}},
+    ],
+)
+def test_values_in_a_stage_of_names(stage: Callable[[int], dict[str, Any]]) -> None:
+    """Variables, starting points and conditions of a stage that joins or merges are no part of its shape."""
+    assert len({aggregate(stage(i)) for i in range(20)}) == 1
+
+
+def test_structure_in_a_stage_of_names() -> None:
+    """Field paths, conditions' keys and actions of a stage that joins or merges are part of its shape."""
+    shapes = [
+        aggregate({"$graphLookup": {"from": "a", "startWith": "$x"}}),
+        aggregate({"$graphLookup": {"from": "a", "startWith": "$y"}}),
+        aggregate({"$graphLookup": {"from": "a", "restrictSearchWithMatch": {"x": 1}}}),
+        aggregate({"$graphLookup": {"from": "a", "restrictSearchWithMatch": {"y": 1}}}),
+        aggregate({"$lookup": {"from": "a", "let": {"u": "$x"}}}),
+        aggregate({"$lookup": {"from": "a", "let": {"u": "$y"}}}),
+        aggregate({"$merge": {"into": "a", "whenMatched": "replace"}}),
+        aggregate({"$merge": {"into": "a", "whenMatched": "fail"}}),
+        aggregate({"$merge": {"into": "a", "whenMatched": [{"$set": {"a": "$b"}}]}}),
+    ]
+    assert len(set(shapes)) == len(shapes)
+
+
+def test_a_bulk_of_the_client_is_counted() -> None:
+    """`bulkWrite`, the bulk of server 8.0, is described by its operations and their collections."""
+
+    def bulk(*ops: dict[str, Any]) -> str | None:
+        spaces = [{"ns": "db.a"}, {"ns": "db.b"}]
+        return shape_of("bulkWrite", "admin", {"bulkWrite": 1, "ops": list(ops), "nsInfo": spaces})
+
+    one = {"update": 1, "filter": {"_id": 1}, "updateMods": {"$set": {"n": "x"}}, "multi": False}
+    assert bulk({"insert": 0, "document": {"a": 1}}) == "bulkWrite ops=[{insert db.a}]"
+    assert bulk(one) == bulk(one, {**one, "filter": {"_id": 2}})
+    assert bulk(one) == "bulkWrite ops=[{update db.b q: {_id: ?} u: {$set: {n: ?}}}]"
+    assert bulk({"delete": 0, "filter": {"_id": 1}}) != bulk({"delete": 1, "filter": {"_id": 1}})
+    assert bulk({"delete": 9}) == "bulkWrite ops=[{delete ?}]"
 
 
 def test_updates_of_every_kind() -> None:

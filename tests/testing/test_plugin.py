@@ -95,6 +95,46 @@ def test_it_fails_without_a_server(run: Callable[..., tuple[int, str]]) -> None:
     assert "skipped" not in output
 
 
+@pytest.mark.parametrize("shown", ["", "--showlocals", "--full-trace --showlocals"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://user:hunter2@127.0.0.1:1/",
+        "mongodb:user:hunter2@127.0.0.1:1/",
+        "mongodb://user:hunter2/x@127.0.0.1:1/",
+        "mongodb://user:my hunter2@127.0.0.1:1/",
+        "mongodb://127.0.0.1:1/?tlsCertificateKeyFilePassword=hunter2",
+        "mongodb://127.0.0.1:1/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
+        "mongodb://127.0.0.1:1/?connectTimeoutMS=hunter2",
+        "mongodb+srv://user:hunter2@127.0.0.1/",
+    ],
+)
+def test_no_password_is_shown(run: Callable[..., tuple[int, str]], uri: str, shown: str) -> None:
+    """A server that cannot be used is reported without its password, from the variable and from `uri=`."""
+    source = """
+import os
+from mongopatterns.testing import EmbeddedMongo
+
+def test_plugin(mongopatterns_db):
+    pass
+
+def test_own():
+    EmbeddedMongo(uri=os.environ["MONGOPATTERNS_TEST_URI"]).start()
+
+def test_misuse():
+    EmbeddedMongo(2, uri=os.environ["MONGOPATTERNS_TEST_URI"])
+"""
+    if "full" in shown:
+        # Every frame is shown then, and with it the environment in pytest's own.
+        source = source.replace("def test_own", "def own")
+    code, output = run(source, MONGOPATTERNS_TEST_URI=uri, PYTEST_ADDOPTS=shown)
+    assert code == 1, output
+    assert "DeploymentError" in output
+    assert "(from MONGOPATTERNS_TEST_URI)" in output
+    assert "members" in output
+    assert "hunter2" not in output
+
+
 def test_a_run_that_needs_no_server_starts_none(run: Callable[..., tuple[int, str]]) -> None:
     """The plugin imports nothing of the server, the races or the guard until a fixture is asked for."""
     code, output = run("""

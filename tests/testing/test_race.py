@@ -93,6 +93,49 @@ async def test_errors_are_collected_and_can_be_raised() -> None:
         assert str(caught.value.__cause__) == note
 
 
+class Awkward:
+    """A value that can be neither compared, nor hashed, nor shown."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Unhashable(Awkward):
+    """One that cannot be hashed either."""
+
+    def __hash__(self) -> int:
+        raise RuntimeError("no hash")
+
+
+class AwkwardError(Exception):
+    """An error that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("kind", [Awkward, Unhashable])
+def test_a_report_of_awkward_values(kind: Callable[[], object]) -> None:
+    """A report of values and errors that raise when they are compared or shown is text all the same."""
+
+    def call(i: int) -> object:
+        if i == 0:
+            raise AwkwardError
+        return kind()
+
+    report = race_threads(call, times=4, concurrency=1)
+    assert "3 returned, 1 raised" in str(report)
+    assert "that cannot be shown: RuntimeError" in str(report)
+    assert "AwkwardError" in str(report)
+    assert report.duplicates == []
+
+
 async def test_raise_errors_of_a_clean_race() -> None:
     """Without errors `raise_errors` does nothing."""
     report = await race(lambda _: asyncio.sleep(0, "done"), times=3)

@@ -378,19 +378,24 @@ def test_step_down_of_a_single_member() -> None:
 
 
 def intercept(patch: pytest.MonkeyPatch, name: str, *replies: Exception | None, after: bool = False) -> list[int]:
-    """Let the next commands of a name fail, before they are sent or after; None lets one through. Count them."""
+    """Let the next commands of a name fail, before they are sent or after; None lets one through. Count them.
+
+    A member may refuse for a reason of its own, as a primary does while no secondary has caught up. Such a
+    command is neither counted nor does it use up a reply: how many there are depends on the machine's mood.
+    """
     original, todo, sent = implementation._wire.send, list(replies), []
 
     def send(port: int, command: dict[str, Any], **options: Any) -> dict[str, Any]:
         if name not in command:
             return original(port, command, **options)
+        error = todo[0] if todo else None
+        reply = {} if error is not None and not after else original(port, command, **options)
         sent.append(port)
-        error = todo.pop(0) if todo else None
-        if error is None:
-            return original(port, command, **options)
-        if after:
-            original(port, command, **options)
-        raise error
+        if todo:
+            del todo[0]
+        if error is not None:
+            raise error
+        return reply
 
     patch.setattr(implementation._wire, "send", send)
     return sent
@@ -624,6 +629,26 @@ def test_an_unreachable_server_is_reported_quickly() -> None:
     assert "\n" not in message
 
 
+def test_a_given_server_is_shown_without_its_password(single: EmbeddedMongo) -> None:
+    """`repr` of a given server names its hosts and its source, and nothing else of its URI."""
+    server = EmbeddedMongo(uri=f"{single.uri}&appName=hunter2")
+    assert repr(server) == "<EmbeddedMongo members=1 not started>"
+    with server:
+        port = single._members[0].port
+        assert repr(server) == f"<EmbeddedMongo members=1 127.0.0.1:{port} (from uri=)>"
+        assert "hunter2" not in repr(vars(server)["_given"])
+        assert "hunter2" in server.uri
+
+
+def test_a_given_server_that_refuses(single: EmbeddedMongo) -> None:
+    """A server that refuses the credentials is reported by the name of its error."""
+    uri = single.uri.replace("//", "//somebody:hunter2@")
+    with pytest.raises(errors.DeploymentError, match=r"it refused \(AuthenticationFailed\)") as caught:
+        EmbeddedMongo(uri=uri).start()
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("uri", ["://", "mongodb://", "mongodb://h:port", "http://h"])
 def test_a_uri_that_is_none(uri: str) -> None:
     """A malformed URI is the same kind of error."""
@@ -759,6 +784,53 @@ def test_a_server_that_never_answers(nowhere: Path) -> None:
         EmbeddedMongo(timeout=0.5).start()
     assert "still runs" in str(caught.value)
     assert "waiting" in str(caught.value)
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a script on PATH that starts the real server as its child; return the file with the numbers of those."""
+    scratch, pids = tmp_path / "scratch", tmp_path / "pids"
+    scratch.mkdir()
+    real = binary.find_mongod(scratch)
+    fake(tmp_path / "bin" / "mongod", f'"{real}" "$@" &', f'echo $! >> "{pids}"', "wait $!")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return pids
+
+
+def test_a_server_that_is_started_by_a_script(wrapper: Path) -> None:
+    """The real server behind a script ends with it, killed, restarted and stopped, with grace and without."""
+    for grace in (0.0, PATIENCE):
+        with EmbeddedMongo() as server:
+            assert server.kill(0) == 0
+            assert not any(runs(int(pid)) for pid in wrapper.read_text().split())
+            server.restart(0)
+            assert insert(server, "things", 1) == 1
+            server.stop(grace=grace)
+        assert not any(runs(int(pid)) for pid in wrapper.read_text().split())
+    assert len(wrapper.read_text().split()) == 4
+
+
+@pytest.mark.parametrize("first", ["script", "parent"])
+def test_a_killed_parent_leaves_nothing_behind_a_script(wrapper: Path, first: str) -> None:
+    """The watchdog ends the real server behind a script, although the script may be gone by then."""
+    with script(STARTS.format(members=1, then="")) as parent:
+        assert parent.stdout is not None
+        pids, directory = json.loads(parent.stdout.readline())
+        if first == "script":
+            os.kill(pids[0], signal.SIGKILL)
+        parent.send_signal(signal.SIGKILL)
+        assert until(lambda: not any(runs(int(pid)) for pid in [*pids, *wrapper.read_text().split()]))
+        assert until(lambda: not Path(directory).exists())
+
+
+def test_a_server_whose_script_was_killed(wrapper: Path) -> None:
+    """The real server ends although somebody killed the script that started it."""
+    with EmbeddedMongo() as server:
+        pid = server._members[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda: server._members[0].pid is None)
+    assert not any(runs(int(pid)) for pid in wrapper.read_text().split())
 
 
 def test_a_server_that_always_finds_its_port_taken(nowhere: Path) -> None:

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from bson import Decimal128, MinKey, ObjectId, encode
@@ -201,8 +201,7 @@ class CounterPlan:
 # Quota -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     """One window as it stands at the server's time."""
 
     end: dt.datetime
@@ -276,7 +275,7 @@ class QuotaPlan:
             # $facet answers with one document even where nothing matches, so that a key without a document
             # costs no second command and is dated by the server all the same.
             created = [literal(at_path(spec.create, number.path)) for number in spec.fields]
-            fresh = {_REPLY: {"now": "$$now", "state": None, "parents": [], "fields": created, "ends": ends}}
+            fresh = {_REPLY: {"now": "$$now", "state": None, "fields": created, "ends": ends}}
             pipeline += [
                 {"$facet": {"found": [{"$project": reply}]}},
                 {"$replaceWith": {"$ifNull": [{"$first": "$found"}, fresh]}},
@@ -337,13 +336,11 @@ class QuotaPlan:
     def _reply(self, **more: Any) -> dict[str, Any]:
         """Build the projection of a reply: the state and the numbers it was decided from, and nothing else."""
         doc = self._doc
-        told = {
-            "now": "$$now",
-            "state": f"{doc}.{self.spec.path}",
-            "parents": [{"$type": f"{doc}.{parent}"} for parent in _parents(self.spec.path)],
-            "fields": [f"{doc}.{number.path}" for number in self.spec.fields],
-            **more,
-        }
+        told: dict[str, Any] = {"now": "$$now", "state": f"{doc}.{self.spec.path}", **more}
+        if parents := _parents(self.spec.path):
+            told["parents"] = [{"$type": f"{doc}.{parent}"} for parent in parents]
+        if self.spec.fields:
+            told["fields"] = [f"{doc}.{number.path}" for number in self.spec.fields]
         return {"_id": 0, _REPLY: self._with_doc(told)}
 
     @property
@@ -383,11 +380,12 @@ class QuotaPlan:
     def _valid(self) -> list[dict[str, Any]]:
         """List what must hold of the stored values; where it does not, nothing is computed and nothing written.
 
-        What `_readings` checks in memory, in few expressions: the server parses them anew for every command.
+        What `_readings` checks in memory, in few expressions: the server parses them anew for every command (and
+        a `$literal` list as one).
         """
         holders = [f"{self._doc}.{parent}" for parent in _parents(self.spec.path)]
         checks: list[dict[str, Any]] = [
-            {"$in": [{"$type": holder}, ["missing", "null", "object"]]} for holder in (*holders, "$$state")
+            {"$in": [{"$type": holder}, literal(["missing", "null", "object"])]} for holder in (*holders, "$$state")
         ]
         counts: list[Any] = [0]
         numbers: list[Any] = [0]
@@ -465,7 +463,7 @@ class QuotaPlan:
         else:
             told = reply[_REPLY]
         state = told.get("state")  # left out of the reply where there is none
-        granted = isinstance(state, Mapping) and state.get("by") == call.token
+        granted = isinstance(state, dict) and state.get("by") == call.token
         readings = self._readings(call.key, told, charged=granted)
         return self._decision(call.key, call.amount, told["now"], readings, granted=granted)
 
@@ -504,10 +502,10 @@ class QuotaPlan:
             if kind not in ("missing", "null", "object"):
                 raise StateError(collection, key, parent, f"expected a document, found a value of type {kind}")
         state = told.get("state")
-        if state is not None and not isinstance(state, Mapping):
+        if state is not None and not isinstance(state, dict):
             raise StateError(collection, key, path, f"expected a quota's state, found {state!r:.100}")
         numbers = {}
-        for number, stored in zip(self.spec.fields, told["fields"], strict=True):
+        for number, stored in zip(self.spec.fields, told.get("fields", ()), strict=True):
             value = _field_number(number, stored)
             if value is None:
                 problem = f"expected a number from 0 to {MAX_AMOUNT}, or a Field with a default; found {stored!r:.100}"
@@ -704,7 +702,7 @@ def _field_number(number: Field, stored: object) -> Number | None:
 
 def _stored_window(stored: object, window: Window, most: int) -> tuple[dt.datetime, Number, Number] | None:
     """Read the end of a stored window, what was used and what is banked; None if `_valid` would refuse it."""
-    if not isinstance(stored, Mapping) or not isinstance(end := stored.get("end"), dt.datetime):
+    if not isinstance(stored, dict) or not isinstance(end := stored.get("end"), dt.datetime):
         return None
     used = _count(stored.get("used"), most)
     bank = stored.get("bank") if window.rollover else None

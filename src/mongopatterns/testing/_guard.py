@@ -9,7 +9,7 @@ counted.
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -34,6 +34,9 @@ __all__ = ["CommandGuard", "CommandWatcher", "n_plus_one_guard"]
 # A guard around a whole job must not eat the memory when its keys hold user names: further shapes are not
 # counted.
 _MAX_SHAPES: Final = 10_000
+# How many operations are remembered, to know the further commands of one: those of the recent past, as an
+# operation ends before many others have come and gone.
+_MAX_OPERATIONS: Final = 1000
 # What an error's message lists; the error's `counts` has all.
 _SHOWN: Final = 10
 
@@ -67,6 +70,7 @@ class CommandGuard:
         self._watchers: Final = watchers
         self._repeats: Final = repeats
         self._counts: Final[Counter[str]] = Counter()
+        self._seen: Final[OrderedDict[tuple[int, str], None]] = OrderedDict()
         self._lock: Final = threading.Lock()
         self._open = False
 
@@ -77,15 +81,27 @@ class CommandGuard:
             return dict(self._counts.most_common())
 
     def record(self, watcher: CommandWatcher, event: CommandStartedEvent) -> None:
-        """Count a command. The watcher calls this."""
+        """Count a command, if it is the first of its shape in its operation. The watcher calls this."""
         if not self._open or watcher not in self._watchers:
             return
         shape = shape_of(event.command_name, event.database_name, event.command)
         if shape is None:
             return
         with self._lock:
+            if self._is_further((event.operation_id or event.request_id, shape)):
+                return
             if shape in self._counts or len(self._counts) < _MAX_SHAPES:
                 self._counts[shape] += 1
+
+    def _is_further(self, operation: tuple[int, str]) -> bool:
+        """Tell whether an operation has sent a command of this shape before, and remember that it has."""
+        if operation in self._seen:
+            self._seen.move_to_end(operation)
+            return True
+        self._seen[operation] = None
+        if len(self._seen) > _MAX_OPERATIONS:
+            self._seen.popitem(last=False)
+        return False
 
     def __enter__(self) -> Self:
         """Start to count, from nothing.
@@ -97,6 +113,7 @@ class CommandGuard:
             raise UsageError("guard", "its block is entered already: make one guard for each block")
         with self._lock:
             self._counts.clear()
+            self._seen.clear()
         self._open = True
         _guards.set((*_guards.get(), self))
         return self
@@ -136,9 +153,13 @@ def n_plus_one_guard(client: Any, repeats: int = 3) -> CommandGuard:
     ```
 
     Commands are the same when they have one shape: the same command on the same collection, with the same
-    keys and operators and any values. Counted are find, aggregate, count, distinct, insert, update, delete
-    and findAndModify; a `getMore` is part of its query, and a command that the driver sends again is counted
-    again.
+    keys and operators and any values. Counted are find, aggregate, count, distinct, insert, update, delete,
+    findAndModify and bulkWrite; a `getMore` is part of its query.
+
+    One operation of the driver counts once for each shape, however many commands it takes: the batches of an
+    `insert_many`, the turns of an ordered bulk of several kinds, and what the driver sends again by itself.
+    That last needs a driver whose events name the operation of a retry, as PyMongo's newer versions do; with
+    others a retry counts again.
 
     Only what the block itself sends is counted, with the tasks that it starts and the threads that have a
     copy of its context (`asyncio.to_thread`, `race_threads`). Guards may be nested: each one counts. At most

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from mongopatterns.errors import DeploymentError
+from mongopatterns.testing._watchdog import is_ours, signal_group
 from mongopatterns.testing._wire import HOST
 
 if TYPE_CHECKING:
@@ -33,8 +35,11 @@ _T = TypeVar("_T")
 # restarting.
 _PORTS: Final = range(15_000, 32_000)
 _TAIL_LINES: Final = 15
+# What a killed process that is not our own child may take to be gone.
+_KILLED: Final = 5.0
 # How mongod says at its exit that it could not listen.
 _EXIT_CANNOT_LISTEN: Final = 48
+_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def poll(check: Callable[[], _T | None], *, seconds: float, interval: float = 0.01) -> _T | None:
@@ -126,21 +131,34 @@ class Mongod:
         self.watchdog.add(self._process.pid)
 
     def end(self, grace: float = 0.0) -> None:
-        """End the process and wait for it: ask first if there is `grace` (seconds), then kill."""
+        """End the process and wait for it: give it `grace` (seconds) after `ask_to_end`, then kill.
+
+        What the process started ends with it: a `mongod` may be a script that starts the real server.
+        """
         process, self._process = self._process, None
         if process is None:
             return
         if grace > 0:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
-        process.kill()
-        process.wait()
+            poll(lambda: None if self._goes_on(process) else True, seconds=grace)
+        if process.poll() is None:
+            # It has not been waited for, so that its number is still its own.
+            signal_group(process.pid, _KILL)
+            process.kill()
+            process.wait()
+        elif self._goes_on(process):
+            signal_group(process.pid, _KILL)
+        poll(lambda: None if self._goes_on(process) else True, seconds=_KILLED)
         self.watchdog.remove(process.pid)
 
     def ask_to_end(self) -> None:
         """Send the signal that asks for a clean shutdown."""
-        if self._process is not None:
-            self._process.terminate()
+        process = self._process
+        if process is not None and self._goes_on(process):
+            signal_group(process.pid, signal.SIGTERM)
+
+    def _goes_on(self, process: subprocess.Popen[bytes]) -> bool:
+        """Tell whether the process, or one that it started, is there."""
+        return process.poll() is None or (_is_group(process.pid) and is_ours(process.pid, str(self.directory)))
 
     @property
     def could_not_listen(self) -> bool:
@@ -159,6 +177,15 @@ class Mongod:
     @property
     def _output(self) -> Path:
         return self.directory / "output.txt"
+
+
+def _is_group(pid: int) -> bool:
+    """Tell whether there is a group of processes of that number."""
+    try:
+        os.killpg(pid, 0)
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def _last_lines(file: Path, only: tuple[str, ...] = ("",)) -> list[str]:

@@ -122,13 +122,16 @@ class RaceReport(Generic[T]):
         raise error from (error.__cause__ or RuntimeError(note))
 
     def __str__(self) -> str:
-        """Describe the race in a few lines: how many, how long, which outcomes, which errors."""
+        """Describe the race in a few lines: how many, how long, which outcomes, which errors.
+
+        It never raises: a value that cannot be shown or compared is named by its type.
+        """
         head = f"{self._calls} calls in {self.seconds:.3f} s"
         counts = f"{len(self.outcomes)} returned, {len(self.errors)} raised"
         times = " ".join(f"{name} {1000 * value:.1f} ms" for name, value in vars(self.latency).items())
         lines = [f"{head}: {counts}; {times}"]
         lines += _shown([(_short(outcome), count) for outcome, count in _tally(self.outcomes)], "outcomes")
-        errors = Counter(f"{type(error).__name__}: {_short(str(error))}" for _, error in self.errors)
+        errors = Counter(f"{type(error).__name__}: {_short(error, str)}" for _, error in self.errors)
         lines += _shown(errors.most_common(), "errors")
         return "\n".join(lines)
 
@@ -324,20 +327,30 @@ def _percentile(ordered: list[float], percent: int) -> float:
 
 
 def _tally(values: list[T]) -> list[tuple[T, int]]:
-    """Count equal values, the most frequent first. Those that cannot be hashed are compared one by one."""
+    """Count equal values, the most frequent first. Those that cannot be hashed are compared one by one.
+
+    Values whose comparison raises are different ones.
+    """
     hashed: dict[T, int] = {}
     others: list[tuple[T, int]] = []
     for value in values:
         try:
             hashed[value] = hashed.get(value, 0) + 1
-        except TypeError:  # noqa: PERF203  # asked of each value, as one list may hold both kinds
+        except Exception:  # noqa: BLE001, PERF203  # whatever a value's hash and comparison raise
             for place, (other, count) in enumerate(others):
-                if other == value:
+                if _equal(other, value):
                     others[place] = (other, count + 1)
                     break
             else:
                 others.append((value, 1))
     return sorted([*hashed.items(), *others], key=lambda pair: -pair[1])
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001  # whatever a comparison raises
+        return one is other
 
 
 def _shown(counted: list[tuple[str, int]], kind: str) -> list[str]:
@@ -348,7 +361,11 @@ def _shown(counted: list[tuple[str, int]], kind: str) -> list[str]:
     return lines
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
+def _short(value: object, describe: Callable[[object], str] = repr) -> str:
+    """Describe a value in one line of bounded length; by its type when it cannot be described."""
+    try:
+        text = value if isinstance(value, str) else describe(value)
+    except Exception as error:  # noqa: BLE001  # whatever a value's own methods raise
+        text = f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
     text = " ".join(text.split())
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import shutil
 import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pymongo.errors import OperationFailure, PyMongoError
-from typing_extensions import Self
+from pymongo.errors import ConnectionFailure, OperationFailure
+from pymongo.uri_parser import parse_uri
+from typing_extensions import Self, override
 
 from mongopatterns._driver import OLDEST_WIRE_VERSION
 from mongopatterns.errors import DeploymentError, UsageError
@@ -86,12 +87,16 @@ class EmbeddedMongo:
         parameters: Mapping[str, object] | None = None,
         timeout: float = 60.0,
     ) -> None:
+        # A traceback shows the arguments of its functions, and this one may hold a password.
+        given = _given(uri)
+        del uri
         if members not in (0, 1, 3):
             raise UsageError("members", f"is 0 (standalone), 1 or 3 (a replica set), not {members!r}")
         if not timeout > 0:
             raise UsageError("timeout", f"is a number of seconds above 0, not {timeout!r}")
         self._size: Final = members
-        self._given: Final = uri
+        self._given: Final = given
+        self._used: _Given | None = None
         self._parameters: Final = dict(parameters or {})
         self._timeout: Final = timeout
         self._lock: Final = threading.RLock()
@@ -103,8 +108,8 @@ class EmbeddedMongo:
         self._watchdog: Watchdog | None = None
 
     def __repr__(self) -> str:
-        """Show the size, and the URI while there is one."""
-        state = "not started" if self._uri is None else _without_password(self._uri)
+        """Show the size, and where the server is: the URI of our own, the hosts alone of a given one."""
+        state = "not started" if self._uri is None else repr(self._used) if self._used else self._uri
         return f"<EmbeddedMongo members={self._size} {state}>"
 
     def __enter__(self) -> Self:
@@ -137,9 +142,10 @@ class EmbeddedMongo:
         with self._lock:
             if self._uri is not None:
                 raise UsageError("start", "the server is started already")
-            given = self._given or os.environ.get(URI_VARIABLE)
-            if given:
-                self._uri = _checked(given, "uri=" if self._given else URI_VARIABLE, members=self._size)
+            given = self._given or _named()
+            if given is not None:
+                _check(given, members=self._size)
+                self._used, self._uri = given, given.reveal()
                 return self
             self._owner = os.getpid()
             try:
@@ -163,7 +169,7 @@ class EmbeddedMongo:
             members, self._members = self._members, []
             directory, self._directory = self._directory, None
             watchdog, self._watchdog = self._watchdog, None
-            self._uri = self._replica_set = None
+            self._uri = self._replica_set = self._used = None
             if directory is None or self._owner != os.getpid():
                 return
             if grace > 0:
@@ -527,29 +533,101 @@ def _turn_off(name: str, member: Mongod) -> None:
     poll(attempt, seconds=_ANSWER_TIMEOUT)
 
 
-def _checked(uri: str, source: str, *, members: int) -> str:
-    """Return the URI of a given server that answers, is new enough and is what was asked for.
+class _Given:
+    """The connection string of a given server, which may hold a password.
+
+    It is passed around in this, so that no argument and no local variable that a traceback shows is the
+    string itself.
+    """
+
+    __slots__ = ("_uri", "source")
+
+    def __init__(self, uri: str, source: str) -> None:
+        __tracebackhide__ = True
+        self._uri: Final = uri
+        self.source: Final = source
+
+    @override
+    def __repr__(self) -> str:
+        return f"{_hosts(self)}(from {self.source})"
+
+    def reveal(self) -> str:
+        """Return the string; not to be kept in a variable."""
+        return self._uri
+
+
+def _given(uri: str | None) -> _Given | None:
+    """Wrap the `uri` of a caller; what is empty counts as none."""
+    __tracebackhide__ = True
+    return _Given(uri, "uri=") if uri else None
+
+
+def _named() -> _Given | None:
+    """Return the server that the environment names."""
+    __tracebackhide__ = True
+    uri = os.environ.get(URI_VARIABLE)
+    return _Given(uri, URI_VARIABLE) if uri else None
+
+
+def _hosts(given: _Given) -> str:
+    """Return the hosts of a connection string, and a space; nothing when they cannot be told for certain.
+
+    Nothing for `mongodb+srv://` either, whose hosts are found by a question to the network.
+    """
+    __tracebackhide__ = True
+    if not given.reveal().startswith("mongodb://"):
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nodes = parse_uri(given.reveal(), validate=False)["nodelist"]
+    except Exception:  # noqa: BLE001  # whatever is wrong with it, its text must not get out
+        return ""
+    return ",".join(host if port is None else f"{host}:{port}" for host, port in nodes) + " "
+
+
+def _check(given: _Given, *, members: int) -> None:
+    """Check that a given server answers, is new enough and is what was asked for.
 
     Raises:
-        DeploymentError: It is not.
+        DeploymentError: It is not. Its text has nothing of the connection string but the hosts.
     """
-    from pymongo import MongoClient  # noqa: PLC0415  # only here: a server of our own needs no driver
+    __tracebackhide__ = True
+    where = f"the server {given!r}"
+    answer = _ask(given)
+    if isinstance(answer, str):
+        raise DeploymentError(f"{where} cannot be used: {answer}")
+    _check_version(answer, where)
+    if members > 0 and "setName" not in answer and answer.get("msg") != "isdbgrid":
+        raise DeploymentError(f"{where} is standalone, and a replica set was asked for (members={members})")
 
-    where = f"the server {_without_password(uri)} (from {source})"
+
+def _ask(given: _Given) -> dict[str, Any] | str:
+    """Return the answer of a given server to `hello`, or why there is none.
+
+    Errors of the driver end here, with their tracebacks: those show what it was called with.
+    """
+    __tracebackhide__ = True
+    from pymongo import MongoClient  # noqa: PLC0415  # only here: a server of our own needs no client
+
     milliseconds = int(_GIVEN_TIMEOUT * 1000)
     try:
-        with MongoClient[dict[str, Any]](
-            uri, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds
-        ) as client:
-            hello = client.admin.command("hello")
-    except (PyMongoError, ValueError) as error:
-        # The rest of a driver's message describes its view of the deployment, in one long line.
-        reason = _without_password(str(error).split(", Timeout:", 1)[0])
-        raise DeploymentError(f"{where} cannot be used: {reason}") from error
-    _check_version(hello, where)
-    if members > 0 and "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise DeploymentError(f"{where} is standalone, and a replica set was asked for (members={members})")
-    return uri
+        with warnings.catch_warnings():
+            # A warning of the driver repeats the value of an option.
+            warnings.simplefilter("ignore")
+            with MongoClient[dict[str, Any]](
+                given.reveal(), serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds
+            ) as client:
+                return client.admin.command("hello")
+    except ConnectionFailure as error:
+        # It was read and used, so that this is about hosts. The rest of a driver's message describes its view
+        # of the deployment, in one long line.
+        return str(error).split(", Timeout:", 1)[0]
+    except OperationFailure as error:
+        return f"it refused ({(error.details or {}).get('codeName', f'code {error.code}')})"
+    except Exception as error:  # noqa: BLE001  # warnings as errors, and whatever a driver makes of its options
+        # Its text repeats what it stumbled over, which may be the password.
+        return f"it is no valid connection string, or one whose options cannot be used ({type(error).__name__})"
 
 
 def _check_version(hello: Mapping[str, Any], where: str) -> None:
@@ -564,7 +642,3 @@ def _check_version(hello: Mapping[str, Any], where: str) -> None:
             f"{where} is too old: MongoDB 5.0 or newer is needed (wire version {OLDEST_WIRE_VERSION}, and "
             f"it speaks {version})"
         )
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//\S*@", "//***@", text)

@@ -24,9 +24,12 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "update": ("updates",),
     "delete": ("deletes",),
     "findAndModify": ("query", "sort", "update"),
+    "bulkWrite": (),
 }
 # Stages whose strings are names of collections and fields, not values.
 _NAMING: Final = frozenset({"$lookup", "$graphLookup", "$unionWith", "$merge", "$out", "$count"})
+# The client's own bulk: what one of its operations does to the collection that it names by a number.
+_BULK_KINDS: Final = ("insert", "update", "delete")
 # A shape is made to be read, and made for every command: a large document must not make it long or slow.
 _LONGEST: Final = 1000
 _DEEPEST: Final = 30
@@ -49,7 +52,9 @@ def shape_of(name: str, database: str, command: Mapping[str, Any]) -> str | None
     parts = _PARTS.get(name)
     if parts is None:
         return None
-    text = f"{name} {database}.{command.get(name)}"
+    # A bulk of the client runs on `admin`, and its operations name the collections.
+    bulk = name == "bulkWrite"
+    text = f"{name} ops={_operations(command)}" if bulk else f"{name} {database}.{command.get(name)}"
     for part in parts:
         if part in command:
             text += f" {part}={_part(part, command[part])}"
@@ -74,6 +79,23 @@ def _statement(statement: Mapping[str, Any]) -> str:
     return f"{{q: {query}, u: {_update(statement['u'])}}}" if "u" in statement else f"{{q: {query}}}"
 
 
+def _operations(command: Mapping[str, Any]) -> str:
+    """Describe what a client-level bulk does, each operation with its collection."""
+    spaces = [str(space.get("ns")) for space in command.get("nsInfo", ())]
+    return _distinct(_operation(each, spaces) for each in islice(command.get("ops", ()), _SAMPLE))
+
+
+def _operation(operation: Mapping[str, Any], spaces: list[str]) -> str:
+    kind = next((kind for kind in _BULK_KINDS if kind in operation), _VALUE)
+    place = operation.get(kind)
+    text = f"{kind} {spaces[place] if isinstance(place, int) and place in range(len(spaces)) else _VALUE}"
+    if "filter" in operation:
+        text += f" q: {_data(operation['filter'], 0)}"
+    if "updateMods" in operation:
+        text += f" u: {_update(operation['updateMods'])}"
+    return f"{{{text}}}"
+
+
 def _update(value: Any) -> str:
     """Describe an update: a pipeline, operators or a replacement."""
     return _pipeline(value, 0) if isinstance(value, list) else _data(value, 0)
@@ -91,7 +113,12 @@ def _expression(value: Any, depth: int) -> str:
 
 def _naming(value: Any, depth: int) -> str:
     """Describe a stage whose strings are names, and which may hold a pipeline."""
-    return _walk(value, depth, lambda key: _pipeline if key == "pipeline" else _naming, _name_or_hidden)
+    return _walk(value, depth, lambda key: _IN_NAMING.get(key, _naming), _name_or_hidden)
+
+
+def _when_matched(value: Any, depth: int) -> str:
+    """Describe what `$merge` does with a document that is there: the name of an action, or a pipeline."""
+    return value if isinstance(value, str) else _pipeline(value, depth)
 
 
 def _pipeline(stages: Any, depth: int) -> str:
@@ -120,6 +147,15 @@ def _facet(value: Any, depth: int) -> str:
 
 
 _Describe = Callable[[Any, int], str]
+
+# What is no name in a stage of names.
+_IN_NAMING: Final[Mapping[str, _Describe]] = {
+    "pipeline": _pipeline,
+    "let": _expression,
+    "startWith": _expression,
+    "restrictSearchWithMatch": _data,
+    "whenMatched": _when_matched,
+}
 
 
 def _walk(value: Any, depth: int, describer: Callable[[str], _Describe], leaf: _Describe) -> str:

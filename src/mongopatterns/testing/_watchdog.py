@@ -31,19 +31,50 @@ def main(directory: str) -> None:
         pid = int(line[1:])
         (running.add if line[0] == "+" else running.discard)(pid)
     for pid in running:
-        if _is_ours(pid, directory):
-            with contextlib.suppress(OSError):  # It may have ended meanwhile.
-                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        if is_ours(pid, directory):
+            signal_group(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     _remove(directory)
 
 
-def _is_ours(pid: int, directory: str) -> bool:
-    """Tell whether the process still is the server, and not a later one with the same number."""
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a server and to what it started: a `mongod` may be a script that starts the real one.
+
+    Args:
+        pid: The process, which leads a group of its own.
+        number: The signal.
+    """
+    with contextlib.suppress(OSError):  # It may have ended meanwhile.
+        (os.killpg if hasattr(os, "killpg") else os.kill)(pid, number)
+
+
+def is_ours(pid: int, directory: str) -> bool:
+    """Tell whether the process or its group still is the server, and not a later one with the same number.
+
+    Args:
+        pid: The process that was started as the leader of a group.
+        directory: What every server's command line contains.
+    """
+    system = Path("/proc")
+    if not (system / "self").exists():
+        return True  # No such file system here: trust the list.
+    if _runs_in(pid, directory):
+        return True
+    others = [int(entry.name) for entry in system.iterdir() if entry.name.isdigit()]
+    return any(_group_of(other) == pid and _runs_in(other, directory) for other in others)
+
+
+def _runs_in(pid: int, directory: str) -> bool:
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return os.fsencode(directory) in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return not Path("/proc/self").exists()  # No such file system here: trust the list.
-    return os.fsencode(directory) in command
+        return False
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
 
 
 def _remove(directory: str) -> None:

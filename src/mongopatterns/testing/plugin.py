@@ -1,7 +1,8 @@
 """Fixtures for pytest, at hand wherever this package is installed: a server, and a fresh database per test.
 
-Nothing is started until a test asks for it, and nothing but pytest is imported: the plugin is loaded into
-every run of every project that has this package installed.
+The plugin is loaded into every run of every project that has this package installed. Until a test asks for a
+server, nothing is started and no module of this package's testing part but this one is imported. The package
+`mongopatterns` itself is, and PyMongo with what it needs: Python imports a module's package first.
 
 | fixture | scope | what it is |
 |---|---|---|
@@ -52,9 +53,15 @@ def mongopatterns_server() -> Iterator[EmbeddedMongo]:
 @pytest.fixture(scope="session")
 def mongopatterns_client(mongopatterns_server: EmbeddedMongo) -> Iterator[MongoClient[dict[str, Any]]]:
     """Provide a synchronous client for the whole run, with aware datetimes."""
+    import warnings  # noqa: PLC0415  # see the file's first lines
+
     from pymongo import MongoClient  # noqa: PLC0415  # see the file's first lines
 
-    with MongoClient[dict[str, Any]](mongopatterns_server.uri, tz_aware=True) as client:
+    with warnings.catch_warnings():
+        # The driver's warnings repeat the values of options, which may be passwords.
+        warnings.simplefilter("ignore", UserWarning)
+        client = MongoClient[dict[str, Any]](mongopatterns_server.uri, tz_aware=True)
+    with client:
         yield client
 
 
