@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -95,43 +96,53 @@ def test_it_fails_without_a_server(run: Callable[..., tuple[int, str]]) -> None:
     assert "skipped" not in output
 
 
-@pytest.mark.parametrize("shown", ["", "--showlocals", "--full-trace --showlocals"])
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "mongodb://user:hunter2@127.0.0.1:1/",
-        "mongodb:user:hunter2@127.0.0.1:1/",
-        "mongodb://user:hunter2/x@127.0.0.1:1/",
-        "mongodb://user:my hunter2@127.0.0.1:1/",
-        "mongodb://127.0.0.1:1/?tlsCertificateKeyFilePassword=hunter2",
-        "mongodb://127.0.0.1:1/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
-        "mongodb://127.0.0.1:1/?connectTimeoutMS=hunter2",
-        "mongodb+srv://user:hunter2@127.0.0.1/",
-    ],
-)
-def test_no_password_is_shown(run: Callable[..., tuple[int, str]], uri: str, shown: str) -> None:
+SECRETS = [
+    "mongodb://user:hunter2@127.0.0.1:1/",
+    "mongodb:user:hunter2@127.0.0.1:1/",
+    "mongodb://user:hunter2/x@127.0.0.1:1/",
+    "mongodb://user:my hunter2@127.0.0.1:1/",
+    "mongodb://user:@hunter2@127.0.0.1:1/",
+    "mongodb://127.0.0.1:1/?tlsCertificateKeyFilePassword=hunter2",
+    "mongodb://127.0.0.1:1/?tls=true&tlsCertificateKeyFile=nowhere&tlsCertificateKeyFilePassword=hunter2",
+    "mongodb://127.0.0.1:1/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
+    "mongodb://127.0.0.1:1/?authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
+    "mongodb://127.0.0.1:1/?connectTimeoutMS=hunter2",
+    "mongodb+srv://user:hunter2@127.0.0.1/",
+]
+
+
+@pytest.mark.parametrize("shown", ["", "--full-trace --showlocals"])
+def test_no_password_is_shown(run: Callable[..., tuple[int, str]], shown: str) -> None:
     """A server that cannot be used is reported without its password, from the variable and from `uri=`."""
     source = """
-import os
+import json, os
+import pytest
 from mongopatterns.testing import EmbeddedMongo
+from mongopatterns.testing import _server
+
+_server._GIVEN_TIMEOUT = 0.2
+each = pytest.mark.parametrize("i", range(len(json.loads(os.environ["SECRETS"]))))
 
 def test_plugin(mongopatterns_db):
     pass
 
-def test_own():
-    EmbeddedMongo(uri=os.environ["MONGOPATTERNS_TEST_URI"]).start()
+@each
+def test_argument(i):
+    EmbeddedMongo(uri=json.loads(os.environ["SECRETS"])[i]).start()
+
+@each
+def test_variable(i):
+    os.environ["MONGOPATTERNS_TEST_URI"] = json.loads(os.environ["SECRETS"])[i]
+    EmbeddedMongo().start()
 
 def test_misuse():
-    EmbeddedMongo(2, uri=os.environ["MONGOPATTERNS_TEST_URI"])
+    EmbeddedMongo(2, uri=json.loads(os.environ["SECRETS"])[0])
 """
-    if "full" in shown:
-        # Every frame is shown then, and with it the environment in pytest's own.
-        source = source.replace("def test_own", "def own")
-    code, output = run(source, MONGOPATTERNS_TEST_URI=uri, PYTEST_ADDOPTS=shown)
+    code, output = run(source, MONGOPATTERNS_TEST_URI=SECRETS[0], SECRETS=json.dumps(SECRETS), PYTEST_ADDOPTS=shown)
     assert code == 1, output
-    assert "DeploymentError" in output
-    assert "(from MONGOPATTERNS_TEST_URI)" in output
-    assert "members" in output
+    assert f"{2 * len(SECRETS) + 1} failed, 1 error" in output
+    assert "the server 127.0.0.1:1 (from MONGOPATTERNS_TEST_URI) cannot be used" in output
+    assert "the server (from uri=) cannot be used" in output
     assert "hunter2" not in output
 
 
