@@ -147,8 +147,8 @@ def refusal(err: str) -> str:
         (["--scenario", "nothing"], "--scenario: is one of departures, "),
         (["--rows", "0"], "--rows: is a whole number from 1, not 0"),
         (["--concurrency", "0"], "--concurrency: is a whole number from 1, not 0"),
-        (["--uri", "mongodb://user:secret@127.0.0.1:1/"], "mongodb://***@127.0.0.1:1/"),
-        (["--uri", "mongodb://:::/"], "mongodb://:::/"),
+        (["--uri", "mongodb://user:secret@127.0.0.1:1/"], "127.0.0.1:1"),
+        (["--uri", "mongodb://user:secret@:::/"], "no valid connection string"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_line_and_soon(demo: Demo, arguments: list[str], told: str) -> None:
@@ -158,6 +158,7 @@ def test_what_cannot_be_run_is_refused_in_one_line_and_soon(demo: Demo, argument
     assert run.status == 2
     assert run.out == ""
     assert told in refusal(run.err)
+    assert "secret" not in run.err
     assert "secret" not in run.err
     assert time.monotonic() - started < LIMIT_OF_A_REFUSAL
 
