@@ -72,7 +72,7 @@ _MAX_STORED: Final = 2**62
 
 @dataclass(frozen=True, slots=True)
 class FindOneAndUpdate:
-    """One guarded write: the arguments of the driver's `find_one_and_update`, the sort of reply aside."""
+    """One guarded write, in the terms of the driver's `find_one_and_update`."""
 
     filter: dict[str, Any]
     update: Any

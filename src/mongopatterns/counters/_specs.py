@@ -240,7 +240,9 @@ class Decision:
         used: Per window: what was charged to the window itself, this call included if it was granted.
         banked: Per window: what its bank holds (0 without rollover).
         remaining: Per window: what a call could still take, bank included; None where it only meters.
-        resets_at: Per window: when it ends, by the server's calendar, in UTC.
+        resets_at: Per window: when it ends, in UTC, as the server stored it or tells it. Only a refused call has
+            windows that are not stored yet: it dates those by this process's zone rules, and by its clock if
+            there is no document.
         retry_after: Seconds until the amount would fit if nobody else takes it; None if it is allowed, or never
             will fit.
     """

@@ -1,0 +1,50 @@
+"""How objects of the drivers are told apart: by what their classes offer, before anything is connected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, MongoClient
+
+from mongopatterns import AsyncCounter, AsyncQuota, Counter, CounterSpec, Quota, QuotaSpec, UsageError, Window
+
+HITS = CounterSpec("counters", path="n")
+QUOTA = QuotaSpec("quotas", path="q", windows=[Window.hour(5)])
+ASYNCHRONOUS: list[Any] = [AsyncMongoClient, AsyncIOMotorClient]
+
+
+def targets(client: Any) -> list[Any]:
+    return [client["app"], client["app"]["things"]]
+
+
+@pytest.mark.parametrize("kind", ASYNCHRONOUS, ids=lambda kind: kind.__name__)
+async def test_asynchronous_objects_are_for_asynchronous_names(kind: Any) -> None:
+    """Databases and collections of both asynchronous drivers bind to AsyncX, and X names the way out."""
+    for target in targets(kind("mongodb://localhost", connect=False)):
+        AsyncCounter(target, HITS)
+        AsyncQuota(target, QUOTA)
+        for twin, spec in ((Counter, HITS), (Quota, QUOTA)):
+            with pytest.raises(UsageError, match="belongs to an asynchronous driver: use the name with Async"):
+                twin(target, spec)
+
+
+def test_synchronous_objects_are_for_plain_names() -> None:
+    """Databases and collections of the synchronous driver bind to X, and AsyncX names the way out."""
+    with MongoClient("mongodb://localhost", connect=False) as client:
+        for target in targets(client):
+            Counter(target, HITS)
+            Quota(target, QUOTA)
+            for twin, spec in ((AsyncCounter, HITS), (AsyncQuota, QUOTA)):
+                with pytest.raises(UsageError, match="belongs to a synchronous driver: use the name without Async"):
+                    twin(target, spec)
+
+
+def test_a_durability_that_is_none_is_refused() -> None:
+    """Only the two named durabilities are taken: text that looks like one is not."""
+    with (
+        MongoClient("mongodb://localhost", connect=False) as client,
+        pytest.raises(UsageError, match=r"^durability: expected Durability.MAJORITY"),
+    ):
+        Counter(client["app"], HITS, durability="majority")  # type: ignore[arg-type]
