@@ -258,12 +258,13 @@ def test_the_batches_of_an_insert_are_one_operation(
 ) -> None:
     """An `insert_many` that the driver splits by its size counts once; two of them count twice."""
     recorder = Recorder("insert")
-    large = bytes(12 * 1024 * 1024)
+    # More than the 48 MB of one message, in documents that a small cache can take one by one.
+    large = bytes(512 * 1024)
     with (
         MongoClient[dict[str, Any]](mongopatterns_server.uri, event_listeners=[recorder]) as client,
         n_plus_one_guard(client, repeats=2) as guard,
     ):
-        client[mongopatterns_db_name]["things"].insert_many([{"large": large} for _ in range(5)])
+        client[mongopatterns_db_name]["things"].insert_many([{"large": large} for _ in range(110)])
         assert len(recorder.events) > 1
         assert list(guard.counts.values()) == [1]
         client[mongopatterns_db_name]["things"].insert_many([{}])
