@@ -5,6 +5,8 @@ MongoPatternsError
 ├── UsageError            misuse: the call is wrong whenever it runs (also a ValueError)
 ├── LimitExceeded         outcome: there was no room; nothing was written
 ├── DocumentNotFound      outcome: the document is not there and may not be created
+├── OutcomeUnknown        outcome: the call was sent, and nobody can tell whether it was applied
+├── NotSent               outcome: time ran out before the call was sent (also a TimeoutError)
 ├── StateError            the world: what a document holds is not what the spec describes
 ├── DeploymentError       the world: the server is missing, too old or not able
 └── RepeatedCommands      tests: the same command shape was sent too often (also an AssertionError)
@@ -12,7 +14,8 @@ MongoPatternsError
 
 Errors of the driver are not wrapped where the driver's answer is the truth: a network error, a
 `WriteConcernError` or a timeout reaches the caller as PyMongo raised it, and `may_have_applied` says what it
-means for the write that was under way.
+means for the write that was under way. Only where callers share a command, and the waiting is therefore ours, it
+is an `OutcomeUnknown` with the driver's error as its `__cause__`.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ __all__ = [
     "DocumentNotFound",
     "LimitExceeded",
     "MongoPatternsError",
+    "NotSent",
+    "OutcomeUnknown",
     "RepeatedCommands",
     "StateError",
     "UsageError",
@@ -99,6 +104,17 @@ class DocumentNotFound(MongoPatternsError):
         return type(self), (self.collection, self.key)
 
 
+class OutcomeUnknown(MongoPatternsError):
+    """Report a call that was sent and whose answer never came: it is applied, or will be, or never was.
+
+    Raised where callers share a command (`combine=True`). The error that caused it is its `__cause__`.
+    """
+
+
+class NotSent(MongoPatternsError, TimeoutError):
+    """Report a call whose `timeout` ran out while it waited for its turn. Nothing was sent or written."""
+
+
 class StateError(MongoPatternsError):
     """Report a stored value that a primitive cannot work with. The document stays as it is.
 
@@ -151,8 +167,10 @@ def may_have_applied(error: BaseException) -> bool:
     Returns:
         True for lost connections, elections, timeouts, cancellation and unsatisfied write concerns, and where the
         error does not tell whether the command had left (a timeout while waiting for a connection may be that
-        of a retry); False for errors of our own and for plain refusals by the server.
+        of a retry); False for errors of our own, `OutcomeUnknown` aside, and for plain refusals by the server.
     """
+    if isinstance(error, MongoPatternsError):
+        return isinstance(error, OutcomeUnknown)
     if not isinstance(error, Exception) or isinstance(error, (TimeoutError, AsyncTimeoutError)):
         return True  # the caller stopped waiting: cancelled, interrupted, or out of time by its own clock
     if not isinstance(error, PyMongoError):

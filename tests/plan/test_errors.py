@@ -37,6 +37,8 @@ def test_usage_errors_are_value_errors_that_name_the_argument() -> None:
         errors.LimitExceeded("full", key="k", decision=None),
         errors.DocumentNotFound("users", 7),
         errors.StateError("users", "alice", "q.hour", "wrong"),
+        errors.OutcomeUnknown("sent"),
+        errors.NotSent("late"),
         errors.DeploymentError("too old"),
         errors.RepeatedCommands("often", {"find users": 4}),
     ],
@@ -66,6 +68,7 @@ UNKNOWN = [
     asyncio.TimeoutError(),
     TimeoutError(),
     KeyboardInterrupt(),
+    errors.OutcomeUnknown("sent"),
     labelled(driver.OperationFailure("shutting down", 91), "RetryableWriteError"),
 ]
 REFUSED = [
@@ -75,6 +78,7 @@ REFUSED = [
     driver.InvalidOperation("closed client"),
     driver.ConfigurationError("bad option"),
     UsageError("amount", "bad"),
+    errors.NotSent("late"),
     ValueError("bad"),
 ]
 
