@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mongopatterns.errors import UsageError
 from mongopatterns.expressions import check_path
 
 __all__ = ["Index"]
+
+_LONGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -19,10 +22,12 @@ class Index:
     Attributes:
         keys: Pairs of a field path and 1 (ascending) or -1 (descending).
         unique: Whether no two documents may share the keys' values.
+        expire_after: Seconds after the date in the field when the server deletes the document; None: never.
     """
 
     keys: tuple[tuple[str, int], ...]
     unique: bool
+    expire_after: int | None
 
     def __init__(self, *keys: str | tuple[str, int], unique: bool = False) -> None:
         pairs = tuple((key, 1) if isinstance(key, str) else key for key in keys)
@@ -30,8 +35,23 @@ class Index:
             check_path("Index.keys", path)
         object.__setattr__(self, "keys", pairs)
         object.__setattr__(self, "unique", unique)
+        object.__setattr__(self, "expire_after", None)
+
+    @classmethod
+    def ttl(cls, path: str, *, after: int = 0) -> Index:
+        """Name the index by which the server deletes documents, `after` seconds past the date at `path`.
+
+        Raises:
+            UsageError: If `after` is no whole number from 0 to 2**31 - 1.
+        """
+        if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= _LONGEST:
+            raise UsageError("Index.ttl", f"expected after= in whole seconds from 0 to {_LONGEST}, got {after!r}")
+        index = cls(path)
+        object.__setattr__(index, "expire_after", after)
+        return index
 
     @property
     def options(self) -> dict[str, Any]:
         """The options as `create_index` takes them."""
-        return {"unique": True} if self.unique else {}
+        expire = {} if self.expire_after is None else {"expireAfterSeconds": self.expire_after}
+        return {**({"unique": True} if self.unique else {}), **expire}

@@ -92,6 +92,12 @@ def test_a_verdict_is_plain_python(db: Any) -> None:
         "remaining": {"hour": 9.9},
         "resets_at": {"hour": "2026-03-04T13:00:00+00:00"},
         "retry_after": None,
+        "at": "2026-03-04T12:30:00+00:00",
+        "extra": 0,
+        "held": 0,
+        "meters": {},
+        "dropped": {},
+        "repeated": False,
     }
 
 

@@ -160,8 +160,8 @@ WORDS = [
         id="modules that end in _async end in _sync",
     ),
     pytest.param(
-        'patch("mongopatterns.counters._async.AsyncQuota", _driver_async.f)\n',
-        'patch("mongopatterns.counters._sync.Quota", _driver_sync.f)\n',
+        'patch("mongopatterns.counters._quota_async.AsyncQuota", _driver_async.f)\n',
+        'patch("mongopatterns.counters._quota_sync.Quota", _driver_sync.f)\n',
         id="so do they in strings and expressions",
     ),
     pytest.param(

@@ -13,12 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mongopatterns import CounterSpec, Decision, Field, QuotaSpec, Rollover, StateError, Times, UsageError, Window
-from mongopatterns.counters._plan import CounterPlan, QuotaPlan
-from mongopatterns.windows import end_of, idle_windows, later_end
+from mongopatterns.counters._counter_plan import CounterPlan
+from mongopatterns.counters._quota_plan import QuotaPlan, Write
+from mongopatterns.windows import Anniversary, Calendar, Fixed
 
 NOON = dt.datetime(2026, 3, 4, 12, 30, tzinfo=dt.timezone.utc)
 TOKEN = ObjectId()
 HOUR = [Window.hour(5)]
+
+
+def written(plan: QuotaPlan, call: str, key: Any, amount: Any, *, token: ObjectId, now: Any) -> Write:
+    return plan.write(plan.ask(call, key, amount), token=token, now=now)
+
 
 BAD_SPECS: list[tuple[str, Any]] = [
     ("collection", lambda: QuotaSpec("", path="q", windows=HOUR)),
@@ -90,8 +96,8 @@ def test_specs_name_the_index_that_they_need() -> None:
 def test_the_pipeline_is_constant() -> None:
     """Two calls send the same encoded pipeline; what differs travels as variables."""
     plan = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR), "c")
-    one = plan.consume("a", 1, token=TOKEN, now=None).command
-    two = plan.consume("b", 2.5, token=ObjectId(), now=NOON).command
+    one = written(plan, "consume", "a", 1, token=TOKEN, now=None).command
+    two = written(plan, "consume", "b", 2.5, token=ObjectId(), now=NOON).command
     assert one.update is two.update
     assert one.projection is two.projection
     assert (one.let or {})["now"] == "$$NOW"
@@ -102,12 +108,12 @@ def test_the_pipeline_is_constant() -> None:
 def test_an_upsert_is_asked_for_only_where_a_fresh_key_has_room(amount: int, upsert: bool) -> None:
     """A call that an untouched key would refuse must not make a document."""
     plan = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(9), Window.day(Field("x", default=5))]), "c")
-    assert plan.consume("a", amount, token=TOKEN, now=None).command.upsert is upsert
-    assert plan.record("a", amount, token=TOKEN, now=None).command.upsert is True
+    assert written(plan, "consume", "a", amount, token=TOKEN, now=None).command.upsert is upsert
+    assert written(plan, "record", "a", amount, token=TOKEN, now=None).command.upsert is True
     unknown = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(Field("x"))]), "c")
-    assert unknown.record("a", amount, token=TOKEN, now=None).command.upsert is False
+    assert written(unknown, "record", "a", amount, token=TOKEN, now=None).command.upsert is False
     never = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR, create=None), "c")
-    assert never.record("a", 1, token=TOKEN, now=None).command.upsert is False
+    assert written(never, "record", "a", 1, token=TOKEN, now=None).command.upsert is False
 
 
 @given(
@@ -120,7 +126,7 @@ def test_values_of_a_caller_never_stand_where_an_expression_is_read(key: str, cr
     except UsageError:
         return
     plan = QuotaPlan(spec, "c")
-    command = plan.consume(key, 1, token=TOKEN, now=None).command
+    command = written(plan, "consume", key, 1, token=TOKEN, now=None).command
     assert command.filter == {"_id": key}
     without = _without_literals(plan.explain(key, 1)["update"])
     assert all(f"$${text}" not in without for text in create.values() if text not in ("", "$"))
@@ -138,7 +144,7 @@ def test_a_stored_image_without_projection_is_read_all_the_same() -> None:
     """The reply to a driver's own retry is the whole document: the verdict comes from the token that it holds."""
     windows = [Window.hour(Field("limit"), rollover=Rollover(cap=Times(1.5))), Window.day(None)]
     plan = QuotaPlan(QuotaSpec("c", path="q.x", windows=windows), "c")
-    call = plan.consume("a", 3, token=TOKEN, now=None)
+    call = written(plan, "consume", "a", 3, token=TOKEN, now=None)
     end = NOON + dt.timedelta(minutes=30)
     hour = {"end": end, "used": 3, "bank": 2}
     state = {"at": NOON, "by": TOKEN, "hour": hour, "day": {"end": end, "used": 8}}
@@ -151,7 +157,7 @@ def test_a_stored_image_without_projection_is_read_all_the_same() -> None:
         {"hour": 2, "day": 0},
     )
     assert decision.resets_at == {"hour": end, "day": end}
-    other = plan.consume("a", 4, token=ObjectId(), now=None)
+    other = written(plan, "consume", "a", 4, token=ObjectId(), now=None)
     assert not plan.decide(other, image, clock=NOON)
 
 
@@ -184,22 +190,52 @@ units: Any = st.sampled_from(["hour", "day", "week", "month"])
 @given(instants, zones, units)
 def test_ends_follow_each_other(now: dt.datetime, zone_name: str, unit: Any) -> None:
     """The end of a window is later than what it holds, is local midnight, and the next one is one window on."""
-    zone = ZoneInfo(zone_name)
-    end = end_of(now, unit, zone)
-    following = later_end(end, unit, zone, 1)
+    cycle = Calendar(unit, zone_name)
+    end = cycle.end_of(now)
+    following = cycle.later(end, 1)
     assert now < end < following
     for steps in (0, 1, 30):
-        later = later_end(end, unit, zone, steps)
-        assert end_of(later, unit, zone) == later_end(end, unit, zone, steps + 1)
-        assert idle_windows(end, later_end(later, unit, zone, 1), later, unit, zone) == steps
+        later = cycle.later(end, steps)
+        assert cycle.end_of(later) == cycle.later(end, steps + 1)
+        assert cycle.idle_until(end, later) == steps
     if unit != "hour":
-        assert (end + dt.timedelta(hours=12)).astimezone(zone).hour in range(11, 14)
+        assert (end + dt.timedelta(hours=12)).astimezone(ZoneInfo(zone_name)).hour in range(11, 14)
+
+
+@given(instants, st.timedeltas(dt.timedelta(seconds=1), dt.timedelta(days=400)), st.booleans(), st.integers(0, 50))
+def test_windows_of_a_length_follow_each_other(
+    now: dt.datetime, length: dt.timedelta, from_first_use: bool, steps: int
+) -> None:
+    """A window of a length ends within it, on the grid or from its first use, and whole lengths are counted."""
+    length -= length % dt.timedelta(milliseconds=1)
+    cycle = Fixed(length, from_first_use)
+    end = cycle.end_of(now)
+    assert now < end <= now + length
+    if from_first_use:
+        assert end == now + length
+    else:
+        assert (end - dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)) % length == dt.timedelta(0)
+    later = cycle.later(end, steps)
+    assert cycle.idle_until(end, later) == steps
+    assert cycle.idle_until(end, later + length - dt.timedelta(milliseconds=1)) == steps
+
+
+@given(instants, zones, st.sampled_from(["day", "week", "month"]), st.integers(0, 40))
+def test_anniversaries_keep_the_local_time(now: dt.datetime, zone_name: str, unit: Any, steps: int) -> None:
+    """A day, week or month from the first use ends at the same local time, or an hour off where that is skipped."""
+    cycle, zone = Anniversary(unit, zone_name), ZoneInfo(zone_name)
+    end = cycle.end_of(now)
+    assert now < end
+    start, stop = now.astimezone(zone), end.astimezone(zone)
+    gap = abs((start.hour * 60 + start.minute) - (stop.hour * 60 + stop.minute))
+    assert gap in (0, 60, 23 * 60)
+    assert cycle.idle_until(end, cycle.later(end, steps)) == steps
 
 
 def test_a_spec_encodes_small() -> None:
     """Three windows with rollover make a pipeline below 6 KB and a projection below 1 KB."""
     windows = [Window.hour(60, rollover=Rollover(cap=Times(2))), Window.day(300), Window.month(3000)]
     plan = QuotaPlan(QuotaSpec("c", path="quota.subtitle", timezone="Europe/Berlin", windows=windows), "c")
-    command = plan.consume("a", 1, token=TOKEN, now=None).command
+    command = written(plan, "consume", "a", 1, token=TOKEN, now=None).command
     assert len(bson.encode({"": command.update})) < 6000
     assert len(bson.encode(command.projection)) < 1000

@@ -1,12 +1,15 @@
-"""Counters and quotas: numbers that many callers raise at once, exactly.
+"""Counters, quotas and rate limiters: numbers that many callers raise at once, exactly.
 
-`Counter` adds up. `Quota` grants while there is room in every one of its calendar windows, and banks what a
-window leaves unused. Both take one command a call, on documents of their own or on fields of yours.
+`Counter` adds up. `Quota` grants while there is room in every one of its windows, and banks what a window leaves
+unused. All take one command a call, on documents of their own or on fields of yours.
 """
 
-from mongopatterns.counters._async import AsyncCounter, AsyncQuota
-from mongopatterns.counters._specs import CounterSpec, Decision, QuotaSpec, Rollover, Times, Window
-from mongopatterns.counters._sync import Counter, Quota
+from mongopatterns.counters._counter_async import AsyncCounter
+from mongopatterns.counters._counter_sync import Counter
+from mongopatterns.counters._quota_async import AsyncQuota
+from mongopatterns.counters._quota_sync import Quota
+from mongopatterns.counters._specs import CounterSpec, QuotaSpec, Rate, RateLimiterSpec, Rollover, Times, Window
+from mongopatterns.counters._verdicts import Decision, RateDecision, Reservation, Settlement, SettleOutcome
 
 __all__ = [
     "AsyncCounter",
@@ -16,7 +19,13 @@ __all__ = [
     "Decision",
     "Quota",
     "QuotaSpec",
+    "Rate",
+    "RateDecision",
+    "RateLimiterSpec",
+    "Reservation",
     "Rollover",
+    "SettleOutcome",
+    "Settlement",
     "Times",
     "Window",
 ]

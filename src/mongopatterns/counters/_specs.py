@@ -1,4 +1,4 @@
-"""What users of counters and quotas write down, and what they are told: definitions and verdicts. Pure.
+"""What users of counters, quotas and rate limiters write down: definitions. Pure.
 
 A definition is a frozen value, checked when it is made: whatever cannot work is refused before there is a
 connection.
@@ -9,18 +9,31 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from bson import ObjectId
 
 from mongopatterns.amounts import Amount, Number, amount_value
-from mongopatterns.errors import LimitExceeded, UsageError
+from mongopatterns.counters._verdicts import Decision, RateDecision
+from mongopatterns.errors import UsageError
 from mongopatterns.expressions import Field, at_path, check_document, check_path
 from mongopatterns.indexes import Index
-from mongopatterns.windows import Unit, check_zone
+from mongopatterns.windows import (
+    Align,
+    Anniversary,
+    Calendar,
+    Cycle,
+    Fixed,
+    Unit,
+    check_length,
+    check_zone,
+    length_name,
+)
 
 _MAX_FACTOR: Final = 1000  # keeps every cap below 2**63, so that no bank leaves the integers
+# The levels of a token bucket are counted in units times milliseconds: these keep them below 2**62.
+_MAX_RATE: Final = 10**7
+_LONGEST_RATE: Final = dt.timedelta(days=366)
 
 
 # Definitions -------------------------------------------------------------------------------------------------
@@ -62,51 +75,111 @@ class Rollover:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Limit what one calendar window admits. Made by `Window.hour`, `.day`, `.week` and `.month`.
+    """Limit what one window of time admits. Made by `Window.hour`, `.day`, `.week`, `.month` and `.every`.
 
     Attributes:
-        unit: The window's length, and its name in verdicts. Weeks begin on Monday.
+        unit: What it is a window of. Weeks begin on Monday.
         limit: What it admits: a number, a `Field` of the same document, or None to meter without a limit.
         rollover: Whether and how unused allowance is banked.
+        align: Where it begins: `"calendar"`, or `"first_use"`: with the first charge after the last window has
+            ended. None leaves that to the quota.
+        length: How long it is, if it is no unit of the calendar.
     """
 
-    unit: Unit
+    unit: Unit | Literal["every"]
     limit: Amount | Field | None
     rollover: Rollover | None = None
+    align: Align | None = None
+    length: dt.timedelta | None = None
 
     def __post_init__(self) -> None:
-        if self.unit not in ("hour", "day", "week", "month"):
-            raise UsageError("Window.unit", f"expected 'hour', 'day', 'week' or 'month', got {self.unit!r}")
+        if self.unit not in ("hour", "day", "week", "month", "every"):
+            raise UsageError("Window.unit", f"expected 'hour', 'day', 'week', 'month' or 'every', got {self.unit!r}")
+        if (self.unit == "every") != (self.length is not None):
+            raise UsageError("Window.length", "a length belongs to Window.every, and to no other window")
+        if self.length is not None:
+            check_length("Window.every", self.length)
         if self.limit is not None and not isinstance(self.limit, Field):
             amount_value("Window.limit", self.limit, zero=True)
         if self.rollover is not None and not isinstance(self.rollover, Rollover):
             raise UsageError("Window.rollover", f"expected a Rollover, got {self.rollover!r}")
         if self.limit is None and self.rollover is not None:
             raise UsageError("Window.rollover", "a window without a limit has nothing to bank: drop one of the two")
+        if self.align is not None:
+            _check_align("Window.align", self.align)
 
     @classmethod
-    def hour(cls, limit: Amount | Field | None, *, rollover: Rollover | None = None) -> Window:
+    def hour(
+        cls, limit: Amount | Field | None, *, rollover: Rollover | None = None, align: Align | None = None
+    ) -> Window:
         """Define a window of one hour, from the full hour of the quota's zone."""
-        return cls("hour", limit, rollover)
+        return cls("hour", limit, rollover, align)
 
     @classmethod
-    def day(cls, limit: Amount | Field | None, *, rollover: Rollover | None = None) -> Window:
+    def day(
+        cls, limit: Amount | Field | None, *, rollover: Rollover | None = None, align: Align | None = None
+    ) -> Window:
         """Define a window of one calendar day, from local midnight (23 or 25 hours when the clocks change)."""
-        return cls("day", limit, rollover)
+        return cls("day", limit, rollover, align)
 
     @classmethod
-    def week(cls, limit: Amount | Field | None, *, rollover: Rollover | None = None) -> Window:
+    def week(
+        cls, limit: Amount | Field | None, *, rollover: Rollover | None = None, align: Align | None = None
+    ) -> Window:
         """Define a window of one calendar week, from Monday's local midnight."""
-        return cls("week", limit, rollover)
+        return cls("week", limit, rollover, align)
 
     @classmethod
-    def month(cls, limit: Amount | Field | None, *, rollover: Rollover | None = None) -> Window:
+    def month(
+        cls, limit: Amount | Field | None, *, rollover: Rollover | None = None, align: Align | None = None
+    ) -> Window:
         """Define a window of one calendar month, from the first day's local midnight."""
-        return cls("month", limit, rollover)
+        return cls("month", limit, rollover, align)
+
+    @classmethod
+    def every(
+        cls,
+        length: dt.timedelta,
+        limit: Amount | Field | None,
+        *,
+        rollover: Rollover | None = None,
+        align: Align | None = None,
+    ) -> Window:
+        """Define a window of any length, counted from the beginning of 1970 in UTC, or from its first use.
+
+        Its name in verdicts is its length, in the largest unit that it is whole in: `15m`, `36h`, `90s`.
+
+        Args:
+            length: Whole milliseconds, from 1 ms to 3,660 days.
+            limit: What it admits.
+            rollover: Whether and how unused allowance is banked.
+            align: Where it begins.
+        """
+        return cls("every", limit, rollover, align, length)
+
+    @property
+    def name(self) -> str:
+        """What it is called in verdicts and in the stored state."""
+        return self.unit if self.length is None else length_name(self.length)
+
+    def cycle(self, timezone: str, align: Align) -> Cycle:
+        """Return how its windows follow one another in a quota of that zone and alignment."""
+        from_first_use = (self.align or align) == "first_use"
+        if self.length is not None:
+            return Fixed(self.length, from_first_use)
+        unit: Any = self.unit
+        if not from_first_use:
+            return Calendar(unit, timezone)
+        return Fixed(dt.timedelta(hours=1), from_first_use=True) if unit == "hour" else Anniversary(unit, timezone)
+
+
+def _check_align(argument: str, align: object) -> None:
+    if align not in ("calendar", "first_use"):
+        raise UsageError(argument, f"expected 'calendar' or 'first_use', got {align!r}")
 
 
 @dataclass(frozen=True)
-class _KeyedSpec:
+class KeyedSpec:
     """What every spec of this folder says: where the number lives and how its document is found."""
 
     collection: str
@@ -152,7 +225,7 @@ class _KeyedSpec:
 
 
 @dataclass(frozen=True)
-class CounterSpec(_KeyedSpec):
+class CounterSpec(KeyedSpec):
     """Define a counter: one number per key.
 
     Attributes:
@@ -161,30 +234,81 @@ class CounterSpec(_KeyedSpec):
         key_field: The field that holds the key; it must be `_id` or uniquely indexed.
         key_type: `ObjectId` to accept ids as text.
         create: Further fields of a document made by its first `add`; None never to make one.
+        meters: Dotted paths of further numbers, which an `add` may raise in the same write.
+        set_now: Dotted paths that every `add` sets to the server's time.
+        stripes: Over how many documents each key is spread. More than 1 is for a key that many servers write at
+            once: their writes then seldom meet, and `value` adds the stripes up.
+        once_kept: How many `once=` ids of a key are remembered (in `<path>_once`).
 
     Raises:
         UsageError: On any value that cannot work, when the spec is made.
     """
 
+    _: KW_ONLY
+    meters: Sequence[str] = ()
+    set_now: Sequence[str] = ()
+    stripes: int = 1
+    once_kept: int = 32
+
     def __post_init__(self) -> None:
-        _KeyedSpec.__post_init__(self)
+        KeyedSpec.__post_init__(self)
         if self.create and self.path.split(".")[0] in self.create:
             raise UsageError("create", f"{self.path.split('.')[0]!r} holds the counter: leave it out")
+        object.__setattr__(self, "meters", _names("meters", self.meters))
+        object.__setattr__(self, "set_now", _names("set_now", self.set_now))
+        taken = ["_id", self.key_field, self.path, self.once_path]
+        for argument, paths in (("meters", self.meters), ("set_now", self.set_now)):
+            for path in paths:
+                check_path(argument, path)
+                if clash := next((other for other in taken if _overlap(path, other)), None):
+                    raise UsageError(argument, f"{path!r} overlaps {clash!r}: give each number a place of its own")
+                if any(part.isdigit() for part in path.split(".")):
+                    raise UsageError(argument, f"{path!r} has a part of digits, which would index into an array")
+                if self.create and path.split(".")[0] in self.create:
+                    raise UsageError("create", f"{path.split('.')[0]!r} is written by the calls: leave it out")
+                taken.append(path)
+        _check_count("stripes", self.stripes, 1, 1000)
+        if self.stripes > 1 and (self.key_field != "_id" or self.key_type is not None or self.create is None):
+            raise UsageError(
+                "stripes",
+                "the stripes of a key are documents of their own: they need key_field='_id', "
+                "no key_type, and create={}",
+            )
+        _check_count("once_kept", self.once_kept, 1, 1000)
+
+    @property
+    def once_path(self) -> str:
+        """Where the ids of `once=` are kept."""
+        return f"{self.path}_once"
+
+    def read(self, document: Mapping[str, Any]) -> Number:
+        """Read the number from a document in hand (of one stripe, if there are several); 0 if there is none.
+
+        Raises:
+            StateError: If what is stored is not a finite number.
+        """
+        from mongopatterns.counters._counter_plan import CounterPlan  # noqa: PLC0415  # it reads this module
+
+        return CounterPlan(self, self.collection).total(at_path(document, self.key_field), document)
 
 
 @dataclass(frozen=True)
-class QuotaSpec(_KeyedSpec):
-    """Define a quota: calendar windows that must all have room.
+class QuotaSpec(KeyedSpec):
+    """Define a quota: windows of time that must all have room.
 
     Attributes:
         collection: The collection's name.
         path: The dotted path of the quota's state, in a document of its own or in one of yours.
-        windows: The windows, each unit at most once.
+        windows: The windows, each name at most once.
         timezone: The IANA zone whose calendar counts.
+        align: Where windows begin that do not say so themselves: with the calendar's, or with their first use.
+        meters: Names of further numbers that a charge may raise in the same write: totals for as long as the
+            state lives, kept in it.
         key_field: The field that holds the key; it must be `_id` or uniquely indexed.
         key_type: `ObjectId` to accept ids as text.
         create: Further fields of a document made by its first grant, limits read by `Field` among them; None
             never to make a document.
+        once_kept: How many `once=` ids of a key are remembered.
 
     Raises:
         UsageError: On any value that cannot work, when the spec is made.
@@ -193,23 +317,32 @@ class QuotaSpec(_KeyedSpec):
     _: KW_ONLY
     windows: Sequence[Window] = field(hash=False)
     timezone: str = "UTC"
+    align: Align = "calendar"
+    meters: Sequence[str] = ()
+    once_kept: int = 32
 
     def __post_init__(self) -> None:
-        _KeyedSpec.__post_init__(self)
+        KeyedSpec.__post_init__(self)
         check_zone("timezone", self.timezone)
+        _check_align("align", self.align)
         if isinstance(self.windows, Window) or not isinstance(self.windows, Sequence):
             raise UsageError("windows", f"expected a list of Window, got {self.windows!r}")
         windows = tuple(self.windows)
-        units = [window.unit for window in windows if isinstance(window, Window)]
-        if not windows or len(units) < len(windows):
+        names = [window.name for window in windows if isinstance(window, Window)]
+        if not windows or len(names) < len(windows):
             raise UsageError("windows", "expected at least one Window, such as Window.hour(60)")
-        if len(set(units)) < len(units):
+        if len(set(names)) < len(names):
             raise UsageError("windows", "two windows of the same unit: keep the smaller limit")
         object.__setattr__(self, "windows", windows)
         for number in self.fields:
             if _overlap(self.path, number.path):
                 raise UsageError("windows", f"Field({number.path!r}) overlaps the quota's own state at {self.path!r}")
             self._check_created(self.create or {}, number.path)
+        object.__setattr__(self, "meters", _names("meters", self.meters))
+        for name in self.meters:
+            if "." in check_path("meters", name):
+                raise UsageError("meters", f"{name!r} has a dot: a meter is a name inside the quota's state")
+        _check_count("once_kept", self.once_kept, 1, 1000)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -218,86 +351,147 @@ class QuotaSpec(_KeyedSpec):
         caps = [window.rollover.cap for window in self.windows if window.rollover]
         return tuple(number for number in (*limits, *caps) if isinstance(number, Field))
 
+    def read(self, document: Mapping[str, Any], amount: Amount = 1, *, now: dt.datetime | None = None) -> Decision:
+        """Read the state from a document in hand, such as a change stream's: sends nothing.
 
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+        Args:
+            document: The document, with the key field, the state and the fields that limits are read from.
+            amount: What `allowed` is about, as in `peek`.
+            now: The time to bring the windows to. Without it they are told as of the last grant, and windows
+                that were never charged are missing in `resets_at`.
+
+        Raises:
+            UsageError: On a bad amount or time.
+            StateError: If the stored state, or a limit, is not what the spec describes.
+        """
+        from mongopatterns.counters._quota_plan import QuotaPlan  # noqa: PLC0415  # it reads this module
+
+        return QuotaPlan(self, self.collection).read(document, amount, now=now)
 
 
-# Verdicts ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Say how much is allowed in how long.
+
+    Attributes:
+        limit: How much: greater than 0, at most 10**7.
+        per: In how long: seconds, or a timedelta; whole milliseconds, at most 366 days.
+    """
+
+    limit: Amount
+    per: float | dt.timedelta
+
+    def __post_init__(self) -> None:
+        amount_value("Rate.limit", self.limit)
+        if self.limit > _MAX_RATE:
+            raise UsageError("Rate.limit", f"expected at most {_MAX_RATE}, got {self.limit!r}")
+        per = self.per
+        if not isinstance(per, dt.timedelta):
+            amount_value("Rate.per", per)
+            if per > _LONGEST_RATE.total_seconds():
+                raise UsageError("Rate.per", f"expected at most {_LONGEST_RATE.days} days, got {per!r} seconds")
+            per = dt.timedelta(seconds=float(per))
+        if check_length("Rate.per", per) > _LONGEST_RATE:
+            raise UsageError("Rate.per", f"expected at most {_LONGEST_RATE.days} days, got {per!r}")
+        object.__setattr__(self, "per", per)
+
+    @property
+    def milliseconds(self) -> int:
+        """The length of time in milliseconds."""
+        per: Any = self.per
+        return int(per // dt.timedelta(milliseconds=1))
+
+
+Algorithm: TypeAlias = Literal["fixed", "sliding", "token_bucket"]
+"""How a rate limiter decides."""
 
 
 @dataclass(frozen=True)
-class Decision:
-    """Tell what a quota decided. True when the call may go ahead.
+class RateLimiterSpec(KeyedSpec):
+    """Define a rate limiter: one small document per key, which the server deletes when it means nothing any more.
 
     Attributes:
-        key: The key that was asked for.
-        amount: What was asked for.
-        allowed: Whether it was granted (`peek`: whether it would be).
-        limited_by: The window that refused it; of several the one that takes longest to have room.
-        exceeded: The windows without room for the amount; after `record` those that are past their limit.
-        limit: Per window: its limit, or None where it only meters.
-        used: Per window: what was charged to the window itself, this call included if it was granted.
-        banked: Per window: what its bank holds (0 without rollover).
-        remaining: Per window: what a call could still take, bank included; None where it only meters.
-        resets_at: Per window: when it ends, in UTC, as the server stored it or tells it. Only a refused call has
-            windows that are not stored yet: it dates those by this process's zone rules, and by its clock if
-            there is no document.
-        retry_after: Seconds until the amount would fit if nobody else takes it; None if it is allowed, or never
-            will fit.
+        collection: The collection's name.
+        rate: How much is allowed in how long.
+        algorithm: How it is decided:
+            `"fixed"`: a window begins with the first hit, admits the limit, and the next begins with the first
+            hit after it;
+            `"sliding"`: windows follow one another from the first hit on, and what the last one admitted counts
+            for as much as it still overlaps the past period, as if its hits had been spread evenly;
+            `"token_bucket"`: `burst` at once, and then the rate, without any window. (Also called GCRA.)
+        burst: What a token bucket admits at once after a rest; the rate's limit unless said.
+        path: The dotted path of the state.
+        key_field: The field that holds the key; it must be `_id` or uniquely indexed.
+        key_type: `ObjectId` to accept ids as text.
+        create: Further fields of a document made by its first hit; None never to make one.
+        ttl_field: The field by which the server deletes documents that have expired, by the TTL index among
+            `indexes()`. None where the state lives in documents of yours, which must stay.
+
+    Raises:
+        UsageError: On any value that cannot work, when the spec is made.
     """
 
-    key: Any
-    amount: Number
-    allowed: bool
-    limited_by: str | None
-    exceeded: tuple[str, ...]
-    limit: dict[str, Number | None] = field(hash=False)
-    used: dict[str, Number] = field(hash=False)
-    banked: dict[str, Number] = field(hash=False)
-    remaining: dict[str, Number | None] = field(hash=False)
-    resets_at: dict[str, dt.datetime] = field(hash=False)
-    retry_after: float | None
+    rate: Rate
+    _: KW_ONLY
+    algorithm: Algorithm = "sliding"
+    burst: Amount | None = None
+    path: str = "rate"
+    ttl_field: str | None = "expires_at"
 
-    def __bool__(self) -> bool:
-        """Return `allowed`."""
-        return self.allowed
+    def __post_init__(self) -> None:
+        KeyedSpec.__post_init__(self)
+        if not isinstance(self.rate, Rate):
+            raise UsageError("rate", f"expected a Rate, such as Rate(100, per=60), got {self.rate!r}")
+        if self.algorithm not in ("fixed", "sliding", "token_bucket"):
+            raise UsageError("algorithm", f"expected 'fixed', 'sliding' or 'token_bucket', got {self.algorithm!r}")
+        if self.burst is not None:
+            if self.algorithm != "token_bucket":
+                raise UsageError("burst", f"belongs to 'token_bucket', and the algorithm is {self.algorithm!r}")
+            amount_value("burst", self.burst)
+            if self.burst > _MAX_RATE:
+                raise UsageError("burst", f"expected at most {_MAX_RATE}, got {self.burst!r}")
+        if self.ttl_field is not None:
+            if not isinstance(self.ttl_field, str) or "." in check_path("ttl_field", self.ttl_field):
+                raise UsageError("ttl_field", f"expected the name of a field of the document, got {self.ttl_field!r}")
+            if any(_overlap(self.ttl_field, taken) for taken in ("_id", self.key_field, self.path)):
+                raise UsageError("ttl_field", f"{self.ttl_field!r} overlaps the key or the state")
+            if self.create and self.ttl_field in self.create:
+                raise UsageError("create", f"{self.ttl_field!r} is written by the calls: leave it out")
 
-    def require(self) -> Decision:
-        """Return the verdict itself if it allows the call.
+    def indexes(self) -> tuple[Index, ...]:
+        """Return the indexes that must exist: a unique one on `key_field`, and the one that deletes documents."""
+        unique = KeyedSpec.indexes(self)
+        return unique if self.ttl_field is None else (*unique, Index.ttl(self.ttl_field))
+
+    def read(self, document: Mapping[str, Any], cost: Amount = 1, *, now: dt.datetime | None = None) -> RateDecision:
+        """Read the state from a document in hand: sends nothing.
+
+        Args:
+            document: The document, with the key field and the state.
+            cost: What `allowed` is about, as in `peek`.
+            now: The time to tell it for; that of the last hit without it.
 
         Raises:
-            LimitExceeded: If it does not; the verdict is its `decision`.
+            UsageError: On a bad cost or time, or without `now` if the document has no state.
+            StateError: If the stored state is not what the spec describes.
         """
-        if self.allowed:
-            return self
-        window = self.limited_by
-        left = (
-            ""
-            if window is None
-            else f": the {window} admits {self.limit[window]} and has {self.remaining[window]} left"
-        )
-        wait = "it will not fit later either" if self.retry_after is None else f"retry in {self.retry_after:.0f} s"
-        raise LimitExceeded(
-            f"no room for {self.amount} more for {self.key!r}{left}; {wait}", key=self.key, decision=self
-        )
+        from mongopatterns.counters._limiter_plan import LimiterPlan  # noqa: PLC0415  # it reads this module
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `json.dumps` takes: numbers (fractions as floats), ISO 8601 text, the key as text or number."""
-        return {
-            "key": self.key if isinstance(self.key, (str, int)) else str(self.key),
-            "amount": _json(self.amount),
-            "allowed": self.allowed,
-            "limited_by": self.limited_by,
-            "exceeded": list(self.exceeded),
-            "limit": {window: _json(value) for window, value in self.limit.items()},
-            "used": {window: _json(value) for window, value in self.used.items()},
-            "banked": {window: _json(value) for window, value in self.banked.items()},
-            "remaining": {window: _json(value) for window, value in self.remaining.items()},
-            "resets_at": {window: value.isoformat() for window, value in self.resets_at.items()},
-            "retry_after": self.retry_after,
-        }
+        return LimiterPlan(self, self.collection).read(document, cost, now=now)
 
 
-def _json(value: Number | None) -> int | float | None:
-    return float(value) if isinstance(value, Decimal) else value
+def _names(argument: str, names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise UsageError(argument, f"expected a list of names, got {names!r}")
+    if len(set(names)) < len(names):
+        raise UsageError(argument, f"{names!r} names one of them twice")
+    return tuple(names)
+
+
+def _check_count(argument: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(argument, f"expected a whole number from {least} to {most}, got {value!r}")
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

@@ -1,0 +1,306 @@
+"""What the plans of this folder share: the terms of a command, and a state that is decided in one write. Pure.
+
+A quota and a rate limiter keep a small state under a path of a document, and rewrite it in one pipeline. The
+pipelines of a spec are constant, built and encoded once: the values of a call travel as the command's own
+variables (`let`). The reply is projected to the state and the numbers that it was decided from. What was granted
+is read from the stored token and never from the projection: when the driver repeats a write whose answer was
+lost, the server answers with the stored document as it is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from bson import Decimal128, ObjectId, encode
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+from mongopatterns.amounts import Number, plain_number
+from mongopatterns.counters._specs import KeyedSpec
+from mongopatterns.errors import DocumentNotFound, StateError, UsageError
+from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, check_time, key_filter, key_value, literal
+
+S = TypeVar("S", bound=KeyedSpec)
+
+REPLY: Final = "_mongopatterns"
+"""The one field of a projected reply."""
+
+_LONGEST_ID: Final = 200
+
+MAX_STORED: Final = 2**62
+"""What a stored count may hold: one more amount on top is still an integer of 64 bits."""
+
+
+# Commands ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FindOneAndUpdate:
+    """One guarded write, in the terms of the driver's `find_one_and_update`."""
+
+    filter: dict[str, Any]
+    update: Any
+    projection: Any
+    upsert: bool
+    comment: str
+    let: dict[str, Any] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of the driver's call; the reply is the document after the write."""
+        arguments: dict[str, Any] = {
+            "filter": self.filter,
+            "update": self.update,
+            "projection": self.projection,
+            "upsert": self.upsert,
+            "return_document": True,
+            "comment": self.comment,
+        }
+        if self.let is not None:
+            arguments["let"] = self.let
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One read, in the terms of the driver's `aggregate`."""
+
+    pipeline: list[dict[str, Any]]
+    let: dict[str, Any]
+    comment: str
+
+
+class Ask(NamedTuple):
+    """One caller's call, checked: what is asked of which key.
+
+    Attributes:
+        call: Its name.
+        key: The key as it is stored.
+        amount: How much.
+        more: What else is counted, in the order of the spec's meters.
+    """
+
+    call: str
+    key: Any
+    amount: int | Decimal128
+    more: tuple[int | Decimal128, ...] = ()
+
+
+def lane_of(key: Any) -> Any:
+    """Return what is equal for two keys exactly when they are one key to the server."""
+    return key if type(key) is str else bson_identity(key)
+
+
+def once_id(once: object) -> str | None:
+    """Return the id under which a call is counted once, if it has one.
+
+    Raises:
+        UsageError: If it is no text of 1 to 200 characters.
+    """
+    if once is not None and (not isinstance(once, str) or not 0 < len(once) <= _LONGEST_ID or "\0" in once):
+        raise UsageError("once", f"expected an id as text of 1 to {_LONGEST_ID} characters, got {once!r:.100}")
+    return once
+
+
+# A state that is decided in one write ------------------------------------------------------------------------
+
+
+class Told(NamedTuple):
+    """What a reply tells.
+
+    Attributes:
+        now: The server's time of it.
+        state: What stands at the path; None if nothing.
+        reply: The reply itself.
+        granted: Whether the state carries the token of the call.
+    """
+
+    now: dt.datetime
+    state: Any
+    reply: Mapping[str, Any]
+    granted: bool
+
+
+class StatePlan(Generic[S]):
+    """Build the frame of a pipeline that decides on a state, and read the frame of its reply."""
+
+    kind: str
+    """What the pattern is called in comments and messages."""
+
+    def __init__(self, spec: S, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
+        self.spec: S = spec
+        self.collection = collection
+        self._codec_options = codec_options
+        self._projection = self.encoded(self.reply())
+
+    def encoded(self, document: dict[str, Any]) -> RawBSONDocument:
+        """Encode what never changes."""
+        return RawBSONDocument(encode(document, codec_options=self._codec_options))
+
+    def key(self, key: object) -> Any:
+        """Check a key, and return it as it is stored."""
+        return key_value("key", key, self.spec.key_type)
+
+    def write(
+        self,
+        call: str,
+        key: Any,
+        update: Sequence[RawBSONDocument],
+        let: dict[str, Any],
+        *,
+        now: dt.datetime | None,
+        upsert: bool,
+    ) -> FindOneAndUpdate:
+        """Build one guarded write on the document of a checked key."""
+        return FindOneAndUpdate(
+            filter=key_filter(self.spec.key_field, key),
+            update=update,
+            projection=self._projection,
+            upsert=upsert and self.spec.create is not None,
+            comment=f"mongopatterns.{self.kind}.{call}",
+            let={"now": "$$NOW" if now is None else check_time("now", now), **let},
+        )
+
+    def reset(self, key: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Build the filter and the update that forget the state."""
+        return key_filter(self.spec.key_field, self.key(key)), {"$unset": {self.spec.path: ""}}
+
+    # The frame of a pipeline ...................................................................................
+
+    @property
+    def doc(self) -> str:
+        """Name the document of the call."""
+        return "$$doc" if self.spec.create else "$$ROOT"
+
+    @property
+    def holders(self) -> list[str]:
+        """The paths of the documents that the state's path leads through."""
+        parts = self.spec.path.split(".")
+        return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+
+    @property
+    def held_in_documents(self) -> list[dict[str, Any]]:
+        """List the checks that the state, and all that its path leads through, are documents or not there."""
+        places = (*(f"{self.doc}.{holder}" for holder in self.holders), "$$state")
+        return [{"$in": [{"$type": place}, literal(["missing", "null", "object"])]} for place in places]
+
+    def with_doc(self, inner: dict[str, Any]) -> dict[str, Any]:
+        """Bind `$$doc` if the spec has `create`: a document without any field of its own gets those."""
+        spec = self.spec
+        if not spec.create:
+            return inner
+        # An upsert starts from the filter's own equality, and from nothing else.
+        bare: Any = f"${spec.key_field}"
+        for part in reversed(spec.key_field.split(".")):
+            bare = {part: bare}
+        created = {"$mergeObjects": [literal(spec.create), "$$ROOT"]}
+        doc = {"$cond": [{"$eq": ["$$ROOT", bare]}, created, "$$ROOT"]}
+        return {"$let": {"vars": {"doc": doc}, "in": inner}}
+
+    def told_fields(self) -> dict[str, Any]:
+        """List what a reply tells besides the time, the state and its holders."""
+        return {}
+
+    def reply(self, **more: Any) -> dict[str, Any]:
+        """Build the projection of a reply: the state and the numbers it was decided from, and nothing else."""
+        told: dict[str, Any] = {"now": "$$now", "state": f"{self.doc}.{self.spec.path}", **more, **self.told_fields()}
+        if self.holders:
+            told["parents"] = [{"$type": f"{self.doc}.{holder}"} for holder in self.holders]
+        return {"_id": 0, REPLY: self.with_doc(told)}
+
+    def look(self, call: str, query: dict[str, Any], now: dt.datetime | None, **more: Any) -> Aggregate:
+        """Build the read of the states of all documents that match `query`, dated by the server.
+
+        It answers with one document, `{now, **more, found: [...]}`, even where nothing matches: `$facet` does
+        that, so that a key without a document costs no second command.
+        """
+        key = {} if self.spec.key_field == "_id" else {"_id": 0}
+        projection = {**key, self.spec.key_field: 1, REPLY: self.reply()[REPLY]}
+        pipeline: list[dict[str, Any]] = [
+            {"$match": query},
+            {"$facet": {"found": [{"$project": projection}]}},
+            {"$project": {"found": 1, "now": "$$now", **more}},
+        ]
+        time = "$$NOW" if now is None else check_time("now", now)
+        return Aggregate(pipeline, {"now": time}, f"mongopatterns.{self.kind}.{call}")
+
+    # The frame of a reply ......................................................................................
+
+    def read_reply(
+        self, key: Any, token: ObjectId, reply: Mapping[str, Any] | None, now: dt.datetime | None, clock: dt.datetime
+    ) -> Told:
+        """Read a reply, projected or as the document is stored.
+
+        Args:
+            key: The key that was asked for.
+            token: The token of the call.
+            reply: The document after the write; None if none matched.
+            now: The time that the caller gave.
+            clock: This process's time: it dates the answer about a key that has no document, and decides nothing.
+
+        Raises:
+            DocumentNotFound: If there is no document and the spec says `create=None`.
+            StateError: If what holds the state is no document.
+        """
+        if reply is None:
+            if self.spec.create is None:
+                raise DocumentNotFound(self.collection, key)
+            return Told(now or clock, None, self.fresh(), granted=False)
+        if "_id" in reply:
+            # The driver repeated a write that had been applied: this is the document as it was stored then, and
+            # not a projected reply, which has no _id.
+            told = {**self.told_by(reply), "state": at_path(reply, self.spec.path)}
+            told["now"] = told["state"]["at"]
+        else:
+            told = reply[REPLY]
+        state = self.checked_state(key, told)
+        return Told(told["now"], state, told, granted=isinstance(state, dict) and state.get("by") == token)
+
+    def checked_state(self, key: Any, told: Mapping[str, Any]) -> Any:
+        """Return the state of a projected reply, if it and all that holds it are documents or not there.
+
+        Raises:
+            StateError: If one of them is something else.
+        """
+        for parent, kind in zip(self.holders, told.get("parents", ()), strict=False):
+            if kind not in ("missing", "null", "object"):
+                raise StateError(self.collection, key, parent, f"expected a document, found a value of type {kind}")
+        state = told.get("state")  # left out of the reply where there is none
+        if state is not None and not isinstance(state, dict):
+            problem = f"expected the state of a {self.kind.replace('_', ' ')}, found {state!r:.100}"
+            raise StateError(self.collection, key, self.spec.path, problem)
+        return state
+
+    def fresh(self) -> Mapping[str, Any]:
+        """Return what a reply about a document that is still to be made would tell."""
+        return {} if self.spec.create is None else self.told_by(self.spec.create)
+
+    def told_by(self, document: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002  # for those that override it
+        """Read from a whole document what `told_fields` asks of a projected one."""
+        return {}
+
+
+def absent(value: str) -> dict[str, Any]:
+    """Build the test whether there is nothing: only missing values and MinKey sort before null."""
+    return {"$lte": [value, None]}
+
+
+def in_range(numbers: list[Any], most: int) -> list[dict[str, Any]]:
+    """Build the checks that nothing sorts before 0 (as NaN does) or after `most` (as text and dates do).
+
+    null and missing may.
+    """
+    return [{"$gte": [{"$min": numbers}, 0]}, {"$lte": [{"$max": numbers}, most]}]
+
+
+def no_doubles(counts: list[Any]) -> dict[str, Any]:
+    """Build the check that no count is a double, which other code may have stored: it would make every sum one."""
+    return {"$not": [{"$in": ["double", [{"$type": count} for count in counts]]}]}
+
+
+def count(stored: object, most: int) -> Number | None:
+    """Read a stored count in memory as `in_range` and `no_doubles` do; None if they would refuse it."""
+    number = None if isinstance(stored, float) else plain_number(stored)
+    return None if number is None or not 0 <= number <= most else number

@@ -1,0 +1,407 @@
+"""The pipelines that decide on a quota's state on the server. Pure.
+
+Every call is one stage, `$replaceWith`, with the same frame: bind the document, its state and the limits that are
+read from it; check the types of what is stored; roll every window on to `$$now`; decide; and keep the document as
+it is (`$$ROOT`, which the server does not write) or merge the new state into it.
+
+The variables that the calls bring with them: `now`, `token`, and what the call is about (`amount`, `meters`,
+`once`, `runs`, `hold`, `ttl`, `used`, `banked`). Windows are the variables `w0`, `w1`, ... in the order of the spec.
+
+What is computed here is read in memory by `_quota_state`; the two are tested against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+from mongopatterns.amounts import MAX_AMOUNT, Amount, amount_value
+from mongopatterns.counters._commands import MAX_STORED, StatePlan, absent, in_range, no_doubles
+from mongopatterns.counters._specs import QuotaSpec, Times, Window
+from mongopatterns.expressions import Field, literal, merge_at
+from mongopatterns.windows import Cycle
+
+Call: TypeAlias = Literal[
+    "consume", "record", "together", "refund", "grant", "reserve", "settle", "release", "set_state", "replace_state"
+]
+
+MAX_HOLDS: Final = 1000
+"""How many reservations of one key may be open at once."""
+
+_KEPT_EXPIRED: Final = 32  # reservations that nobody settled: kept, so that settling late is told from settling twice
+
+
+class WindowTerms:
+    """The expressions of one window."""
+
+    def __init__(self, index: int, window: Window, spec: QuotaSpec) -> None:
+        self.window = window
+        self.name = window.name
+        self.var = f"w{index}"
+        self.cycle: Cycle = window.cycle(spec.timezone, spec.align)
+        self.stored = f"$$state.{self.name}"
+        self.limited = window.limit is not None
+
+    @property
+    def limit(self) -> Any:
+        """The limit, which is given or bound."""
+        limit = self.window.limit
+        return f"$${self.var}_limit" if isinstance(limit, Field) else None if limit is None else _travel(limit)
+
+    @property
+    def cap(self) -> Any:
+        """The cap of the bank."""
+        cap = self.window.rollover.cap if self.window.rollover else 0
+        if isinstance(cap, Times):
+            return {"$multiply": [_travel(cap.factor), self.limit]}
+        return f"$${self.var}_cap" if isinstance(cap, Field) else _travel(cap)
+
+    def numbers(self) -> dict[str, Field]:
+        """Name the variables of the numbers that are read from the document."""
+        given: dict[str, Any] = {f"{self.var}_limit": self.window.limit}
+        if self.window.rollover:
+            given[f"{self.var}_cap"] = self.window.rollover.cap
+        return {name: number for name, number in given.items() if isinstance(number, Field)}
+
+    def rolled(self) -> dict[str, Any]:
+        """Build the window as it stands at `$$now`: as stored before its end, rolled on from there."""
+        stored = self.stored
+        same: Any = stored
+        new: dict[str, Any] = {"end": self.cycle.end("$$now"), "used": 0}
+        if self.window.rollover:
+            bank = {"$ifNull": [f"{stored}.bank", 0]}
+            left = {"$max": [0, {"$subtract": [self.limit, f"{stored}.used"]}]}
+            idle = {"$multiply": [self.limit, self.cycle.idle(f"{stored}.end", "$$now")]}
+            banked = {"$min": [self.cap, {"$add": [bank, left, idle]}]}
+            same = {"end": f"{stored}.end", "used": f"{stored}.used", "bank": bank}
+            new["bank"] = {"$cond": [absent(stored), 0, banked]}
+        return {"$cond": [{"$gt": [f"{stored}.end", "$$now"]}, same, new]}
+
+    def fresh(self) -> dict[str, Any]:
+        """Build the window of a key that was never charged."""
+        return {"end": self.cycle.end("$$now"), "used": 0, "bank": 0}
+
+    def left(self, window: str) -> dict[str, Any]:
+        """Build what is left of the window itself."""
+        return {"$max": [0, {"$subtract": [self.limit, f"{window}.used"]}]}
+
+    def room(self, window: str) -> dict[str, Any]:
+        """Build what a call could take."""
+        if self.window.rollover is None:
+            return self.left(window)
+        return {"$add": [self.left(window), f"{window}.bank"]}
+
+    def charged(self, window: str) -> dict[str, Any]:
+        """Build the window after `$$amount` is charged: each unit once, to the bank or to the window."""
+        if self.window.rollover is None:
+            return {"end": f"{window}.end", "used": {"$add": [f"{window}.used", "$$amount"]}}
+        wanted: Any = "$$amount"
+        if self.window.rollover.spend == "window_first":
+            wanted = {"$max": [0, {"$subtract": ["$$amount", self.left(window)]}]}
+        charged = {
+            "end": f"{window}.end",
+            "used": {"$add": [f"{window}.used", {"$subtract": ["$$amount", "$$banked"]}]},
+            "bank": {"$subtract": [f"{window}.bank", "$$banked"]},
+        }
+        return {"$let": {"vars": {"banked": {"$min": [f"{window}.bank", wanted]}}, "in": charged}}
+
+    def refunded(self, window: str) -> dict[str, Any]:
+        """Build the window after `$$amount` is given back: to itself first, and then to its bank up to the cap."""
+        back = {"$min": [f"{window}.used", "$$amount"]}
+        refunded = {"end": f"{window}.end", "used": {"$subtract": [f"{window}.used", "$$back"]}}
+        if self.window.rollover:
+            over = {"$add": [f"{window}.bank", {"$subtract": ["$$amount", "$$back"]}]}
+            refunded["bank"] = {"$max": [f"{window}.bank", {"$min": [self.cap, over]}]}
+        return {"$let": {"vars": {"back": back}, "in": refunded}}
+
+    def dropped(self, before: str, after: str) -> dict[str, Any]:
+        """Build how much of `$$amount` was given back neither to the window nor to its bank."""
+        kept: Any = {"$subtract": [f"{before}.used", f"{after}.used"]}
+        if self.window.rollover:
+            kept = {"$add": [kept, {"$subtract": [f"{after}.bank", f"{before}.bank"]}]}
+        return {"$subtract": ["$$amount", kept]}
+
+    def adopted(self) -> dict[str, Any]:
+        """Build the window with the numbers of `$$used` and `$$banked`, where they name it."""
+        rolled = f"$${self.var}"
+        adopted: dict[str, Any] = {
+            "end": f"{rolled}.end",
+            "used": {"$ifNull": [f"$$used.{self.name}", f"{rolled}.used"]},
+        }
+        if self.window.rollover:
+            adopted["bank"] = {"$ifNull": [f"$$banked.{self.name}", f"{rolled}.bank"]}
+        return adopted
+
+
+class QuotaPipeline:
+    """Build the pipelines of one quota."""
+
+    def __init__(self, plan: StatePlan[QuotaSpec]) -> None:
+        self._plan = plan
+        self._spec = plan.spec
+        self.windows = [WindowTerms(index, window, plan.spec) for index, window in enumerate(plan.spec.windows)]
+        self._limited = [terms for terms in self.windows if terms.limited]
+
+    def build(self, call: Call, *, once: bool = False) -> list[dict[str, Any]]:
+        """Build the pipeline of a call; with `once`, of one that is to be counted once."""
+        replacing = call == "replace_state"  # what is stored is replaced, whatever it is
+        decided = getattr(self, f"_{call}")(_Merge(self._plan, once=self._spec.once_kept if once else 0))
+        if once:
+            repeated = {"$in": ["$$once", {"$ifNull": ["$$state.once", literal([])]}]}
+            decided = {"$cond": [repeated, "$$ROOT", decided]}
+        rolled = {terms.var: terms.fresh() if replacing else terms.rolled() for terms in self.windows}
+        inner: dict[str, Any] = {"$let": {"vars": rolled, "in": decided}}
+        valid = self._plan.held_in_documents
+        valid = valid[:-1] if replacing else valid + self._valid(once=once)
+        if valid:
+            inner = {"$cond": [{"$and": valid}, inner, "$$ROOT"]}
+        return [{"$replaceWith": self._plan.with_doc(self._with_numbers(inner))}]
+
+    def ends(self) -> dict[str, Any]:
+        """Build the ends of the windows that hold `$$now`."""
+        return {terms.name: terms.cycle.end("$$now") for terms in self.windows}
+
+    # The calls: each gives the document as it is to be .........................................................
+
+    def _consume(self, merge: _Merge) -> dict[str, Any]:
+        granted = merge(self._charge())
+        return self._with_short(_only_if(self._fits(), granted)) if self._limited else granted
+
+    def _record(self, merge: _Merge) -> dict[str, Any]:
+        return self._with_short(merge(self._charge()))
+
+    def _reserve(self, merge: _Merge) -> dict[str, Any]:
+        live, expired = _holds("$gt", "until", "$$now"), _holds("$lte", "until", "$$now")
+        hold = {"id": "$$token", "n": "$$amount", "until": {"$add": ["$$now", "$$ttl"]}}
+        granted = merge({"holds": {"$concatArrays": [{"$slice": [expired, -_KEPT_EXPIRED]}, live, [hold]]}})
+        few = {"$lt": [{"$size": live}, MAX_HOLDS]}
+        return self._with_short(_only_if({"$and": [self._fits(), few]} if self._limited else few, granted))
+
+    def _settle(self, merge: _Merge) -> dict[str, Any]:
+        return self._with_hold(self._with_short(merge({**self._charge(), **_given_up()})))
+
+    def _release(self, merge: _Merge) -> dict[str, Any]:
+        return self._with_hold(merge(_given_up()))
+
+    def _refund(self, merge: _Merge) -> dict[str, Any]:
+        after = {f"{terms.var}_after": terms.refunded(f"$${terms.var}") for terms in self.windows}
+        fields: dict[str, Any] = {terms.name: f"$${terms.var}_after" for terms in self.windows}
+        dropped = {terms.name: terms.dropped(f"$${terms.var}", f"$${terms.var}_after") for terms in self.windows}
+        fields["note"] = {"dropped": dropped}
+        if self._limited:
+            # What the windows cannot have had room for was taken from a grant, as far as one was used.
+            room = self._room([f"$${terms.var}_after" for terms in self._limited])
+            back = {"$max": [0, {"$min": ["$$state.extra.lent", {"$subtract": ["$$amount", room]}]}]}
+            moved = {
+                "left": {"$add": ["$$state.extra.left", "$$back"]},
+                "lent": {"$subtract": ["$$state.extra.lent", "$$back"]},
+            }
+            returned = {"$let": {"vars": {"back": back}, "in": moved}}
+            fields["extra"] = {"$cond": [{"$gt": ["$$state.extra.lent", 0]}, returned, "$$state.extra"]}
+        if self._spec.meters:
+            fields["meters"] = self._metered(lambda total, more: {"$max": [0, {"$subtract": [total, more]}]})
+        refunded = {"$let": {"vars": after, "in": merge(fields)}}
+        return _only_if({"$gt": ["$$state", None]}, refunded)
+
+    def _grant(self, merge: _Merge) -> dict[str, Any]:
+        left = {"$add": [{"$ifNull": ["$$state.extra.left", 0]}, "$$amount"]}
+        return merge({"extra": {"left": left, "lent": {"$ifNull": ["$$state.extra.lent", 0]}}})
+
+    def _set_state(self, merge: _Merge) -> dict[str, Any]:
+        return merge({terms.name: terms.adopted() for terms in self.windows})
+
+    def _replace_state(self, merge: _Merge) -> dict[str, Any]:
+        return merge({terms.name: terms.adopted() for terms in self.windows}, keep=False)
+
+    def _together(self, merge: _Merge) -> dict[str, Any]:
+        """Decide on many calls in their order: `$$runs` of equal ones, `{a: amount, c: how many, f: charge anyway}`.
+
+        Of equal calls the first ones are granted, as many as fit: a refusal changes nothing, so that all after it
+        are refused as well. What a run charges in all is charged at once, which comes to the same.
+        """
+        start: dict[str, Any] = {terms.var: f"$${terms.var}" for terms in self.windows}
+        start["k"] = literal([])
+        counted: Any = "$$this.c"
+        after: dict[str, Any] = {terms.var: terms.charged(f"$$value.{terms.var}") for terms in self.windows}
+        after["k"] = appended = {"$concatArrays": ["$$value.k", ["$$k"]]}
+        note: dict[str, Any] = {"k": "$$out.k"}
+        if banks := {terms.name: f"$${terms.var}.bank" for terms in self.windows if terms.window.rollover}:
+            note["bank"] = banks
+        if self._limited:
+            start["left"], start["lent"] = ({"$ifNull": [f"$$state.extra.{part}", 0]} for part in ("left", "lent"))
+            note["left"] = "$$state.extra.left"
+            spent = {"$max": [0, {"$min": ["$$value.left", {"$subtract": ["$$amount", "$$room"]}]}]}
+            after["left"] = {"$subtract": ["$$value.left", spent]}
+            after["lent"] = {"$add": ["$$value.lent", spent]}
+            counted = {"$cond": ["$$this.f", "$$this.c", self._how_many()]}
+        if self._spec.meters:
+            start["m"] = {name: {"$ifNull": [f"$$state.meters.{name}", 0]} for name in self._spec.meters}
+            after["m"] = {
+                name: {"$add": [f"$$value.m.{name}", {"$multiply": ["$$k", f"$$this.m.{name}"]}]}
+                for name in self._spec.meters
+            }
+        charge = {"$let": {"vars": {"amount": {"$multiply": ["$$k", "$$this.a"]}}, "in": after}}
+        nothing = {"$mergeObjects": ["$$value", {"k": appended}]}
+        step: dict[str, Any] = {"$cond": [{"$gt": ["$$k", 0]}, charge, nothing]}
+        step = {"$let": {"vars": {"k": counted}, "in": step}}
+        variables: dict[str, Any] = {}
+        if self._limited:
+            room = self._room([f"$$value.{terms.var}" for terms in self._limited])
+            step = {"$let": {"vars": {"room": room}, "in": step}}
+            variables["held"] = {"$ifNull": [_held(), 0]}
+        out = {"$reduce": {"input": "$$runs", "initialValue": start, "in": step}}
+        fields: dict[str, Any] = {terms.name: f"$$out.{terms.var}" for terms in self.windows}
+        fields["note"] = note
+        if self._limited:
+            granted_before = {"$gt": ["$$state.extra", None]}
+            extra = {"left": "$$out.left", "lent": "$$out.lent"}
+            fields["extra"] = {"$cond": [granted_before, extra, "$$REMOVE"]}
+        if self._spec.meters:
+            fields["meters"] = {"$mergeObjects": ["$$state.meters", "$$out.m"]}
+        decided = _only_if({"$gt": [{"$sum": "$$out.k"}, 0]}, merge(fields))
+        decided = {"$let": {"vars": {"out": out}, "in": decided}}
+        return {"$let": {"vars": variables, "in": decided}} if variables else decided
+
+    # Parts .....................................................................................................
+
+    def _how_many(self) -> dict[str, Any]:
+        """Build how many calls of `$$this.a` there is room for, at most `$$this.c`."""
+        room = {"$subtract": [{"$add": ["$$room", "$$value.left"]}, "$$held"]}
+        # In decimals: a quotient of integers would be a double. Should its 34 digits have been rounded up, the
+        # multiplication tells.
+        fitting = {"$floor": {"$divide": [{"$toDecimal": "$$free"}, "$$this.a"]}}
+        most = {"$toInt": {"$max": [0, {"$min": ["$$this.c", fitting]}]}}
+        too_many = {"$gt": [{"$multiply": ["$$most", "$$this.a"]}, "$$free"]}
+        exact = {"$cond": [{"$and": [too_many, {"$gt": ["$$most", 0]}]}, {"$subtract": ["$$most", 1]}, "$$most"]}
+        return {"$let": {"vars": {"free": room}, "in": {"$let": {"vars": {"most": most}, "in": exact}}}}
+
+    def _charge(self) -> dict[str, Any]:
+        """Build the fields of the state after `$$amount` is charged."""
+        fields: dict[str, Any] = {terms.name: terms.charged(f"$${terms.var}") for terms in self.windows}
+        if self._limited:
+            # A grant pays for what the windows have no room for.
+            left, lent = "$$state.extra.left", "$$state.extra.lent"
+            short = {"$and": [{"$gt": ["$$short", 0]}, {"$gt": [left, 0]}]}
+            spent = {"$min": [left, "$$short"]}
+            paid = {"left": {"$subtract": [left, spent]}, "lent": {"$sum": [lent, spent]}}
+            fields["extra"] = {"$cond": [short, paid, "$$state.extra"]}
+        if self._spec.meters:
+            fields["meters"] = self._metered(lambda total, more: {"$add": [total, more]})
+        return fields
+
+    def _metered(self, combine: Callable[[Any, Any], Any]) -> dict[str, Any]:
+        totals = {
+            name: combine({"$ifNull": [f"$$state.meters.{name}", 0]}, f"$$meters.{name}") for name in self._spec.meters
+        }
+        return {"$mergeObjects": ["$$state.meters", totals]}
+
+    def _room(self, windows: Sequence[str]) -> Any:
+        """Build what a call could take from all the limited windows."""
+        rooms = [terms.room(window) for terms, window in zip(self._limited, windows, strict=True)]
+        return rooms[0] if len(rooms) == 1 else {"$min": rooms}
+
+    def _with_short(self, inner: dict[str, Any]) -> dict[str, Any]:
+        """Bind `$$short`: by how much the windows have less room than `$$amount`."""
+        if not self._limited:
+            return inner
+        room = self._room([f"$${terms.var}" for terms in self._limited])
+        return {"$let": {"vars": {"short": {"$subtract": ["$$amount", room]}}, "in": inner}}
+
+    def _fits(self) -> dict[str, Any]:
+        """Build the decision: what the windows are short of, what is reserved counted in, is there from a grant."""
+        # ($sum passes over what is not there.)
+        return {"$lte": [{"$sum": ["$$short", _held()]}, {"$ifNull": ["$$state.extra.left", 0]}]}
+
+    def _with_hold(self, inner: dict[str, Any]) -> dict[str, Any]:
+        """Bind `$$entry`, the reservation that `$$hold` names, and keep the document as it is if there is none."""
+        entry = {"$first": _holds("$eq", "id", "$$hold")}
+        return {"$let": {"vars": {"entry": entry}, "in": _only_if({"$gt": ["$$entry", None]}, inner)}}
+
+    def _with_numbers(self, inner: dict[str, Any]) -> dict[str, Any]:
+        """Bind `$$state` and the numbers read from the document."""
+        numbers = {
+            name: self._read_number(number) for terms in self.windows for name, number in terms.numbers().items()
+        }
+        state = f"{self._plan.doc}.{self._spec.path}"
+        return {"$let": {"vars": {"state": state, **numbers}, "in": inner}}
+
+    def _read_number(self, number: Field) -> dict[str, Any]:
+        """Build a number of the document; a double becomes the decimal of its 15 digits, so that 0.3 is 0.3."""
+        stored: Any = f"{self._plan.doc}.{number.path}"
+        if number.default is not None:
+            stored = {"$ifNull": [stored, _travel(number.default)]}
+        exact = {"$cond": [{"$eq": [{"$type": "$$n"}, "double"]}, {"$toDecimal": "$$n"}, "$$n"]}
+        return {"$let": {"vars": {"n": stored}, "in": exact}}
+
+    def _valid(self, *, once: bool) -> list[dict[str, Any]]:
+        """List what must hold of the stored values; where it does not, nothing is computed and nothing written.
+
+        What `_quota_state` checks in memory, in few expressions: the server parses them anew for every command
+        (and a `$literal` list as one).
+        """
+        checks: list[dict[str, Any]] = []
+        counts: list[Any] = []
+        numbers: list[Any] = [0]
+        for terms in self.windows:
+            whole = [{"$eq": [{"$type": f"{terms.stored}.end"}, "date"]}, {"$gt": [f"{terms.stored}.used", None]}]
+            checks.append({"$or": [absent(terms.stored), {"$and": whole}]})
+            counts.append(f"{terms.stored}.used")
+            if terms.window.rollover:
+                counts.append(f"{terms.stored}.bank")
+            numbers += [f"$${name}" for name in terms.numbers()]
+        lists = ["$$state.holds"]
+        if self._limited:
+            counts += ["$$state.extra.left", "$$state.extra.lent"]
+        if once:
+            lists.append("$$state.once")
+        counts += [f"$$state.meters.{name}" for name in self._spec.meters]
+        checks += [{"$in": [{"$type": place}, literal(["missing", "null", "array"])]} for place in lists]
+        checks += in_range([0, *counts], MAX_STORED)
+        checks.append(no_doubles(counts))
+        if numbers[1:]:
+            checks += in_range(numbers, MAX_AMOUNT)
+            checks += [{"$gt": [number, None]} for number in numbers[1:]]
+        return checks
+
+
+class _Merge:
+    """Merge fields into the state, and the state into the document."""
+
+    def __init__(self, plan: StatePlan[QuotaSpec], *, once: int) -> None:
+        self._plan = plan
+        self._once = once
+
+    def __call__(self, fields: dict[str, Any], *, keep: bool = True) -> dict[str, Any]:
+        fields = {"at": "$$now", "by": "$$token", **fields}
+        if self._once:
+            known = {"$concatArrays": [{"$ifNull": ["$$state.once", literal([])]}, ["$$once"]]}
+            fields["once"] = {"$slice": [known, -self._once]}
+        state: Any = {"$mergeObjects": ["$$state", fields]} if keep else fields
+        return merge_at(self._plan.doc, self._plan.spec.path, state)
+
+
+def _only_if(condition: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    return {"$cond": [condition, document, "$$ROOT"]}
+
+
+def _held() -> dict[str, Any]:
+    """Build the sum of what is reserved; null where nothing ever was."""
+    live = {"$gt": ["$$this.until", "$$now"]}
+    summed = {"$cond": [live, {"$add": ["$$value", "$$this.n"]}, "$$value"]}
+    return {"$reduce": {"input": "$$state.holds", "initialValue": 0, "in": summed}}
+
+
+def _holds(comparison: str, field: str, value: str) -> dict[str, Any]:
+    """Build the list of the reservations whose field compares with a value in that way."""
+    holds = {"$ifNull": ["$$state.holds", literal([])]}
+    return {"$filter": {"input": holds, "cond": {comparison: [f"$$this.{field}", value]}}}
+
+
+def _given_up() -> dict[str, Any]:
+    """Build the fields of the state without the reservation `$$entry`, and the note that tells what it was."""
+    note = {"n": "$$entry.n", "late": {"$lte": ["$$entry.until", "$$now"]}}
+    return {"holds": _holds("$ne", "id", "$$hold"), "note": note}
+
+
+def _travel(number: Amount) -> Any:
+    return amount_value("number", number, zero=True)
