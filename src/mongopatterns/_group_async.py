@@ -164,15 +164,7 @@ class Groups(Generic[CallT, AnswerT]):
             deadline(timeout)  # refuses a bad one
         queue = lanes.queues.get(lane)
         if queue is None:
-            lanes.queues[lane] = queue = {}
-            try:
-                return await self._alone(call, timeout)
-            except Exception as error:
-                if leaves_open(error):
-                    raise unknown(error) from error
-                raise
-            finally:
-                self._next(lanes, lane, queue)
+            return await self._go_alone(lanes, lane, call, timeout)
         future: Future[AnswerT] = loop.create_future()
         queue[future] = call
         timer = None
@@ -183,7 +175,8 @@ class Groups(Generic[CallT, AnswerT]):
             return await future
         except BaseException:
             queue.pop(future, None)
-            future.cancel()  # a caller that was closed instead of cancelled has left it pending
+            if not loop.is_closed():
+                future.cancel()  # a caller that was closed instead of cancelled has left it pending
             raise
         finally:
             if timer is not None:
@@ -202,6 +195,21 @@ class Groups(Generic[CallT, AnswerT]):
             closer: Future[None] = lanes.loop.create_future()
             lanes.closers.append(closer)
             await closer
+
+    async def _go_alone(
+        self, lanes: _Lanes[CallT, AnswerT], lane: Hashable, call: CallT, timeout: float | None
+    ) -> AnswerT:
+        """Send the call of the first caller on an idle lane in its own task; then see who came behind it."""
+        queue: _Queue[AnswerT, CallT] = {}
+        lanes.queues[lane] = queue
+        try:
+            return await self._alone(call, timeout)
+        except Exception as error:
+            if leaves_open(error):
+                raise unknown(error) from error
+            raise
+        finally:
+            self._next(lanes, lane, queue)
 
     def _next(self, lanes: _Lanes[CallT, AnswerT], lane: Hashable, queue: _Queue[AnswerT, CallT]) -> None:
         """Leave a lane: to a task of ours that serves it until nobody waits there, if anybody does."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from bson import Decimal128, ObjectId, encode
@@ -174,7 +175,7 @@ class StatePlan(Generic[S]):
         """Name the document of the call."""
         return "$$doc" if self.spec.create else "$$ROOT"
 
-    @property
+    @cached_property
     def holders(self) -> list[str]:
         """The paths of the documents that the state's path leads through."""
         parts = self.spec.path.split(".")

@@ -143,7 +143,7 @@ class QuotaPipeline:
         self._limited = [terms for terms in self.windows if terms.limited]
 
     def build(self, call: Call, *, once: bool = False) -> list[dict[str, Any]]:
-        """Build the pipeline of a call; with `once`, of one that is to be counted once."""
+        """Build the pipeline of a call; with `once`, of one that is to be counted once, by its id."""
         replacing = call == "replace_state"  # what is stored is replaced, whatever it is
         decided = getattr(self, f"_{call}")(_Merge(self._plan, once=self._spec.once_kept if once else 0))
         if once:
@@ -164,7 +164,7 @@ class QuotaPipeline:
     # The calls: each gives the document as it is to be .........................................................
 
     def _consume(self, merge: _Merge) -> dict[str, Any]:
-        granted = merge(self._charge())
+        granted = merge(self._charge(fits=True))
         return self._with_short(_only_if(self._fits(), granted)) if self._limited else granted
 
     def _record(self, merge: _Merge) -> dict[str, Any]:
@@ -275,14 +275,17 @@ class QuotaPipeline:
         exact = {"$cond": [{"$and": [too_many, {"$gt": ["$$most", 0]}]}, {"$subtract": ["$$most", 1]}, "$$most"]}
         return {"$let": {"vars": {"free": room}, "in": {"$let": {"vars": {"most": most}, "in": exact}}}}
 
-    def _charge(self) -> dict[str, Any]:
-        """Build the fields of the state after `$$amount` is charged."""
+    def _charge(self, *, fits: bool = False) -> dict[str, Any]:
+        """Build the fields of the state after `$$amount` is charged, which is known to fit or may not."""
         fields: dict[str, Any] = {terms.name: terms.charged(f"$${terms.var}") for terms in self.windows}
         if self._limited:
             # A grant pays for what the windows have no room for.
             left, lent = "$$state.extra.left", "$$state.extra.lent"
-            short = {"$and": [{"$gt": ["$$short", 0]}, {"$gt": [left, 0]}]}
-            spent = {"$min": [left, "$$short"]}
+            short: dict[str, Any] = {"$gt": ["$$short", 0]}
+            spent: Any = "$$short"
+            if not fits:
+                short = {"$and": [short, {"$gt": [left, 0]}]}
+                spent = {"$min": [left, "$$short"]}
             paid = {"left": {"$subtract": [left, spent]}, "lent": {"$sum": [lent, spent]}}
             fields["extra"] = {"$cond": [short, paid, "$$state.extra"]}
         if self._spec.meters:
@@ -349,11 +352,8 @@ class QuotaPipeline:
             if terms.window.rollover:
                 counts.append(f"{terms.stored}.bank")
             numbers += [f"$${name}" for name in terms.numbers()]
-        lists = ["$$state.holds"]
-        if self._limited:
-            counts += ["$$state.extra.left", "$$state.extra.lent"]
-        if once:
-            lists.append("$$state.once")
+        lists = ["$$state.holds", "$$state.once"] if once else ["$$state.holds"]
+        counts += ["$$state.extra.left", "$$state.extra.lent"]
         counts += [f"$$state.meters.{name}" for name in self._spec.meters]
         checks += [{"$in": [{"$type": place}, literal(["missing", "null", "array"])]} for place in lists]
         checks += in_range([0, *counts], MAX_STORED)

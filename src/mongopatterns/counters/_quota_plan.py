@@ -62,7 +62,6 @@ class Write:
     now: dt.datetime | None
     command: FindOneAndUpdate
     once: str | None = None
-    ttl: dt.timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +160,8 @@ class QuotaPlan(StatePlan[QuotaSpec]):
             call = "replace_state"
         time = None if now is None else check_time("now", now)
         update = self._update(call, once=once is not None)
-        name = ask.call
-        command = super().write(name, ask.key, update, let, now=time, upsert=self._makes(ask))
-        return Write(ask, token, time, command, once, lasts)
+        command = super().write(ask.call, ask.key, update, let, now=time, upsert=self._makes(ask))
+        return Write(ask, token, time, command, once)
 
     def together(self, asks: Sequence[Ask], *, token: ObjectId) -> Together:
         """Build the one guarded write that decides on several calls of one key in their order."""
@@ -175,7 +173,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
                 run["m"] = dict(zip(self.spec.meters, ask.more, strict=True))
             sent.append(run)
         upsert = any(self._makes(ask) for ask, _ in grouped)
-        update = self._update("together", once=False)
+        update = self._update("together")
         let = {"token": token, "runs": sent}
         command = super().write("together", asks[0].key, update, let, now=None, upsert=upsert)
         return Together(asks, grouped, token, command)
@@ -247,12 +245,11 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         arguments = {**command.arguments(), "update": self._pipeline.build("consume")}
         return {**arguments, "projection": self.reply()}
 
-    def _update(self, call: Call, *, once: bool) -> list[RawBSONDocument]:
+    def _update(self, call: Call, *, once: bool = False) -> list[RawBSONDocument]:
         update = self._updates.get((call, once))
         if update is None:
-            update = self._updates[call, once] = [
-                self.encoded(stage) for stage in self._pipeline.build(call, once=once)
-            ]
+            stages = self._pipeline.build(call, once=once)
+            update = self._updates[call, once] = [self.encoded(stage) for stage in stages]
         return update
 
     def _makes(self, ask: Ask) -> bool:
@@ -287,12 +284,17 @@ class QuotaPlan(StatePlan[QuotaSpec]):
             StateError: If the stored state or a limit is not what the spec describes.
         """
         told = self.read_reply(call.ask.key, call.token, reply, call.now, clock)
+        if told.granted:  # the server has checked the state: it is read when somebody asks
+            return Decision.told(True, self._tell_granted, call.ask, told)  # noqa: FBT003
         standing = self._standing(call.ask.key, told)
-        repeated = call.once is not None and not told.granted and call.once in ((told.state or {}).get("once") or ())
+        repeated = call.once is not None and call.once in ((told.state or {}).get("once") or ())
         always = call.ask.call in ("record", "grant", "set_state")
-        if always and not (told.granted or repeated):
+        if always and not repeated:
             raise self._refused(call.ask.key, told)
-        return self._decision(call.ask, standing, granted=told.granted or repeated, repeated=repeated)
+        return self._decision(call.ask, standing, granted=repeated, repeated=repeated)
+
+    def _tell_granted(self, ask: Ask, told: Told) -> dict[str, Any]:
+        return self._tell(ask, self._standing(ask.key, told), granted=True, repeated=False)
 
     def decide_all(self, call: Together, reply: Mapping[str, Any] | None, *, clock: dt.datetime) -> list[Decision]:
         """Read the verdict of every call of a group, in their order.
@@ -315,21 +317,19 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         verdicts: list[Decision] = []
         for index, ((_, number), most) in enumerate(zip(call.runs, granted, strict=True)):
             tell = partial(self._told_in_group, call.runs, granted, standing, index)
-            verdicts += [Decision.told(True, partial(tell, place + 1)) for place in range(most)]  # noqa: FBT003
-            if most < number:
-                refused = partial(tell, most, granted_here=False)
-                verdicts += [Decision.told(False, refused) for _ in range(number - most)]  # noqa: FBT003
+            verdicts += [Decision.told(True, tell, True, place) for place in range(1, most + 1)]  # noqa: FBT003
+            # (all who are refused in a row are told the same)
+            verdicts += [Decision.told(False, tell, False, most)] * (number - most)  # noqa: FBT003
         return verdicts
 
-    def _told_in_group(
+    def _told_in_group(  # noqa: PLR0917  # called by a verdict, with what it was made about
         self,
         calls: Sequence[tuple[Ask, int]],
         granted: Sequence[int],
         before: Standing,
         index: int,
+        granted_here: bool,  # noqa: FBT001
         place: int,
-        *,
-        granted_here: bool = True,
     ) -> dict[str, Any]:
         """Tell one call of a group how the quota stood after it: `place` calls of its run were granted by then."""
         amount, meters = self._charged(calls[: index + 1], [*granted[:index], place])

@@ -28,12 +28,11 @@ class Verdict:
     allowed: bool
 
     @classmethod
-    def told(cls, allowed: bool, tell: Callable[[], Mapping[str, Any]]) -> Self:  # noqa: FBT001
-        """Make a verdict whose other fields come from `tell`, which is called when one of them is asked for."""
+    def told(cls, allowed: bool, tell: Callable[..., Mapping[str, Any]], *about: Any) -> Self:  # noqa: FBT001
+        """Make a verdict whose other fields come from `tell(*about)`, called when one of them is asked for."""
         verdict = object.__new__(cls)
-        state = verdict.__dict__
-        state["allowed"] = allowed
-        state["_tell"] = tell
+        # (as a frozen dataclass sets its fields, in one go: a group makes a thousand of these)
+        object.__setattr__(verdict, "__dict__", {"allowed": allowed, "_tell": (tell, about)})
         return verdict
 
     if not TYPE_CHECKING:  # so that a type checker still finds what is misspelt
@@ -41,9 +40,10 @@ class Verdict:
         def __getattr__(self, name: str) -> Any:
             """Work out the fields, once."""
             state = self.__dict__
-            tell = state.get("_tell")
-            if tell is not None:
-                state.update(tell())
+            unread = state.get("_tell")
+            if unread is not None:
+                tell, about = unread
+                state.update(tell(*about))
                 state.pop("_tell", None)
             if name in state:  # (another thread may have been quicker)
                 return state[name]
