@@ -11,7 +11,7 @@ import pytest
 import mongopatterns
 
 ROOT = Path(mongopatterns.__file__).parent
-PURE = ["_grouping", "amounts", "errors", "expressions", "indexes", "windows"]
+PURE = ["_grouping", "amounts", "errors", "expressions", "holders", "indexes", "windows"]
 # Of a pattern's folder everything but the shells is pure.
 PATTERNS = ["counters"]
 PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + [

@@ -17,17 +17,14 @@ banks what each elapsed window left, and charges the call, in the same write.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final
 
-from bson import ObjectId, decode, encode
+from bson import ObjectId
 from bson.codec_options import CodecOptions
-from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
 from mongopatterns._grouping import runs
@@ -47,10 +44,10 @@ from mongopatterns.counters._specs import QuotaSpec
 from mongopatterns.counters._verdicts import Decision, Reservation, Settlement, SettleOutcome
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, check_time, key_filter, literal
+from mongopatterns.holders import Holder
 
 _MOST_KEYS: Final = 10_000
 _LONGEST_HOLD: Final = 31 * 86_400
-_TOKEN_OPTIONS: Final[CodecOptions[dict[str, Any]]] = ANY_UUID.with_options(tz_aware=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +78,6 @@ class PeekMany:
     wanted: dict[Any, Any]
     stored: dict[Any, Any]
     command: Aggregate
-
-
-class Hold(NamedTuple):
-    """What the token of a reservation says: whose it is, and which."""
-
-    key: Any
-    id: ObjectId
 
 
 class QuotaPlan(StatePlan[QuotaSpec]):
@@ -212,7 +202,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         self, call: str, token: object, amount: Amount = 0, meters: Mapping[str, Amount] | None = None
     ) -> tuple[Ask, ObjectId]:
         """Check what is said about a reservation."""
-        hold = read_token(token, self.spec)
+        hold = Holder.of("token", token)
         return self.ask(call, hold.key, amount, meters, zero=True), hold.id
 
     def peek(self, key: object, *, now: dt.datetime | None) -> Aggregate:
@@ -378,7 +368,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
                 raise StateError(self.collection, call.ask.key, f"{self.spec.path}.holds", problem)
             return Reservation(None, None, self._decision(call.ask, standing, granted=False))
         hold = next(hold for hold in told.state["holds"] if hold["id"] == call.token)
-        token = write_token(Hold(call.ask.key, call.token), self._codec_options)
+        token = Holder(call.ask.key, call.token).token
         return Reservation(token, hold["until"], self._decision(call.ask, standing, granted=True))
 
     def settled(self, call: Write, reply: Mapping[str, Any] | None, *, clock: dt.datetime) -> Settlement:
@@ -538,32 +528,6 @@ class QuotaPlan(StatePlan[QuotaSpec]):
             "dropped": dict(dropped or {}),
             "repeated": repeated,
         }
-
-
-# Tokens of reservations ......................................................................................
-
-
-def write_token(hold: Hold, codec_options: CodecOptions[Any]) -> str:
-    """Write down whose reservation it is, and which, as text that any process can read."""
-    return base64.urlsafe_b64encode(encode({"k": hold.key, "i": hold.id}, codec_options=codec_options)).decode()
-
-
-def read_token(token: object, spec: QuotaSpec) -> Hold:
-    """Read the token of a reservation.
-
-    Raises:
-        UsageError: If it is none.
-    """
-    try:
-        document = decode(
-            base64.b64decode(cast("Any", token), altchars=b"-_", validate=True), codec_options=_TOKEN_OPTIONS
-        )
-        key, hold = document["k"], document["i"]
-    except (TypeError, ValueError, KeyError, binascii.Error, BSONError):
-        key = hold = None
-    if key is None or not isinstance(hold, ObjectId):
-        raise UsageError("token", f"expected the token of a Reservation of {spec.collection!r}, got {token!r:.100}")
-    return Hold(key, hold)
 
 
 def _ttl(ttl: object) -> dt.timedelta:
