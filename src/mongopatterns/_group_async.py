@@ -106,7 +106,8 @@ class Groups(Generic[CallT, AnswerT]):
     It moves opaque calls and answers. A call is any value; equal calls that follow each other make a run.
 
     Args:
-        alone: Sends one call: `alone(call, timeout)` returns its answer. It keeps to the timeout by itself.
+        alone: Sends one call: `alone(call, timeout)` returns its answer. It keeps to the timeout by itself. It is
+            called in the caller's own context if nobody was in flight, and in that of nobody if the caller waited.
         together: Sends the calls of one lane in one command: `together(calls, timeout)` returns one answer for
             each, in their order. It is called without the context of any caller.
         name: What it is, for the message to those that come after `close`.

@@ -121,7 +121,8 @@ class Groups(Generic[CallT, AnswerT]):
     It moves opaque calls and answers. A call is any value; equal calls that follow each other make a run.
 
     Args:
-        alone: Sends one call: `alone(call, timeout)` returns its answer. It keeps to the timeout by itself.
+        alone: Sends one call: `alone(call, timeout)` returns its answer. It keeps to the timeout by itself. It is
+            called in the caller's own thread and context.
         together: Sends the calls of one lane in one command: `together(calls, timeout)` returns one answer for
             each, in their order. It is called without the context of any caller.
         name: What it is, for the message to those that come after `close`.
@@ -251,11 +252,10 @@ class Groups(Generic[CallT, AnswerT]):
                 member.answered = True
                 member.wake()
         except BaseException as error:
-            told = unknown(error) if leaves_open(error) else error
             self._release(state, members)
             for member in members:
                 if not member.answered:
-                    member.error = own_copy(told)
+                    member.error = unknown(error) if leaves_open(error) else own_copy(error)
                     member.answered = True
                 member.wake()
             members.clear()  # the error knows this frame: without this, it would know everybody who knows the error

@@ -54,7 +54,7 @@ def group_size(calls: Iterable[Any], max_calls: int, max_runs: int) -> int:
     """
     try:
         return sum(len(list(run)) for _, run in islice(groupby(islice(calls, max_calls)), max_runs))
-    except Exception:  # noqa: BLE001  # whatever their comparison raises: each one by itself is told what is wrong with it
+    except Exception:  # noqa: BLE001  # whatever their comparison raises; sent by itself, none is compared
         return 1
 
 
@@ -72,7 +72,7 @@ def leaves_open(error: BaseException) -> bool:
 
 def unknown(cause: BaseException) -> OutcomeUnknown:
     """Return what a caller is told if `cause` leaves open what came of its call."""
-    error = OutcomeUnknown(f"{_UNKNOWN} ({type(cause).__name__}: {cause})")
+    error = OutcomeUnknown(f"{_UNKNOWN} ({type(cause).__name__})")  # a foreign error's own text may raise
     error.__cause__ = cause
     return error
 
