@@ -185,8 +185,10 @@ def _check_storable(argument: str, value: object) -> None:
         raise UsageError(argument, f"cannot be stored: {error}") from None
 
 
-def bson_identity(value: object) -> Any:
+def bson_identity(value: object, codec_options: CodecOptions[Any] = ANY_UUID) -> Any:
     """Return a hashable stand-in that is equal for two values exactly when the server finds them equal.
+
+    A UUID is what clients with these `codec_options` store it as.
 
     Python's `==` is no help: it says `1 == True` and `Decimal128("1") != 1`, and the server says the opposite.
     """
@@ -198,10 +200,10 @@ def bson_identity(value: object) -> Any:
         exact = Decimal(value)  # a float as the binary fraction that it is, which is how the server compares it
         return "number", "NaN" if exact.is_nan() else exact
     if isinstance(value, Mapping):
-        return "document", tuple((name, bson_identity(item)) for name, item in value.items())
+        return "document", tuple((name, bson_identity(item, codec_options)) for name, item in value.items())
     if isinstance(value, (list, tuple)):
-        return "array", tuple(bson_identity(item) for item in value)
-    return "other", value if isinstance(value, str) else encode({"": value}, codec_options=ANY_UUID)
+        return "array", tuple(bson_identity(item, codec_options) for item in value)
+    return "other", value if isinstance(value, str) else encode({"": value}, codec_options=codec_options)
 
 
 def key_filter(key_field: str, key: Any) -> dict[str, Any]:

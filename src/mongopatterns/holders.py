@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bson import ObjectId, decode, encode
+from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
 from mongopatterns.errors import UsageError
-from mongopatterns.expressions import ANY_UUID
 
 __all__ = ["Holder"]
-
-_AWARE = ANY_UUID.with_options(tz_aware=True)
-_LONGEST = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +25,45 @@ class Holder:
     """Name one thing that is held.
 
     Attributes:
+        place: What knows of it: a collection, and the path of a state in its documents.
         key: The key of the document that knows of it, as it is stored.
         id: Which one of that document.
     """
 
+    place: str
     key: Any
     id: ObjectId
 
-    @property
-    def token(self) -> str:
-        """The holder as text of letters, digits, `-`, `_` and `=`. It is no secret: the key can be read from it."""
-        return base64.urlsafe_b64encode(encode({"k": self.key, "i": self.id}, codec_options=ANY_UUID)).decode()
+    def token(self, options: CodecOptions[Any]) -> str:
+        """Return it as text of letters, digits, `-`, `_` and `=`. It is no secret: the key can be read from it.
+
+        Args:
+            options: How the collection writes its keys.
+        """
+        document = {"p": self.place, "k": self.key, "i": self.id}
+        return base64.urlsafe_b64encode(encode(document, codec_options=options)).decode()
 
     @classmethod
-    def of(cls, argument: str, token: object) -> Holder:
+    def of(cls, argument: str, token: object, place: str, options: CodecOptions[Any]) -> Holder:
         """Read a token.
 
         Args:
             argument: The caller's name for the argument, for the message.
             token: What `token` gave.
+            place: Where it must be from.
+            options: How the collection writes its keys.
 
         Raises:
-            UsageError: If it is none.
+            UsageError: If it is none, or from another place.
         """
-        if isinstance(token, str) and len(token) <= _LONGEST:
-            try:
-                document = decode(base64.b64decode(token, altchars=b"-_", validate=True), codec_options=_AWARE)
-            except (ValueError, binascii.Error, BSONError):
-                document = {}
-            if set(document) == {"k", "i"} and document["k"] is not None and isinstance(document["i"], ObjectId):
-                return cls(document["k"], document["i"])
+        document: dict[str, Any] = {}
+        if isinstance(token, str):
+            # A key goes back as it came: a date with its zone, a UUID in the collection's representation.
+            plain = options.with_options(document_class=dict, tz_aware=True)
+            with suppress(ValueError, binascii.Error, BSONError):
+                document = decode(base64.b64decode(token, altchars=b"-_", validate=True), codec_options=plain)
+        if set(document) == {"p", "k", "i"} and document["k"] is not None and isinstance(document["i"], ObjectId):
+            if document["p"] == place:
+                return cls(place, document["k"], document["i"])
+            raise UsageError(argument, f"is of a reservation in {document['p']!r:.100}, and this is {place!r}")
         raise UsageError(argument, f"expected the token of a reservation, got {token!r:.100}")

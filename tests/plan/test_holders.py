@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mongopatterns import UsageError
+from mongopatterns.expressions import ANY_UUID
 from mongopatterns.holders import Holder
 
 KEYS: list[Any] = [
@@ -32,8 +33,8 @@ KEYS: list[Any] = [
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: type(key).__name__)
 def test_a_token_names_the_same_thing_again(key: Any) -> None:
     """Every kind of key survives the way through text, with its type."""
-    holder = Holder(key, ObjectId())
-    again = Holder.of("token", holder.token)
+    holder = Holder("c.q", key, ObjectId())
+    again = Holder.of("token", holder.token(ANY_UUID), "c.q", ANY_UUID)
     assert again == holder
     assert type(again.key) is type(key)
 
@@ -49,23 +50,30 @@ def test_a_token_names_the_same_thing_again(key: Any) -> None:
         "é",
         "AAAA",
         "A" * 10_000,
-        base64.urlsafe_b64encode(encode({"k": 1})).decode(),
-        base64.urlsafe_b64encode(encode({"k": None, "i": ObjectId()})).decode(),
-        base64.urlsafe_b64encode(encode({"k": 1, "i": "id"})).decode(),
-        base64.urlsafe_b64encode(encode({"k": 1, "i": ObjectId(), "x": 1})).decode(),
+        base64.urlsafe_b64encode(encode({"p": "c.q", "k": 1})).decode(),
+        base64.urlsafe_b64encode(encode({"p": "c.q", "k": None, "i": ObjectId()})).decode(),
+        base64.urlsafe_b64encode(encode({"p": "c.q", "k": 1, "i": "id"})).decode(),
+        base64.urlsafe_b64encode(encode({"p": "c.q", "k": 1, "i": ObjectId(), "x": 1})).decode(),
     ],
 )
 def test_what_is_no_token_is_refused(token: Any) -> None:
     """Whatever was not made by `token` is a UsageError that names the argument."""
     with pytest.raises(UsageError, match=r"^token: expected the token of a reservation"):
-        Holder.of("token", token)
+        Holder.of("token", token, "c.q", ANY_UUID)
+
+
+def test_a_token_of_another_place_is_refused() -> None:
+    """A token is read only where it was made, and the message names both places."""
+    token = Holder("c.q", "alice", ObjectId()).token(ANY_UUID)
+    with pytest.raises(UsageError, match=r"^token: is of a reservation in 'c\.q', and this is 'c\.other'$"):
+        Holder.of("token", token, "c.other", ANY_UUID)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(noise: bytes) -> None:
     """Noise is refused, and nothing else happens."""
     try:
-        holder = Holder.of("token", base64.urlsafe_b64encode(noise).decode())
+        holder = Holder.of("token", base64.urlsafe_b64encode(noise).decode(), "c.q", ANY_UUID)
     except UsageError:
         return
     assert isinstance(holder.id, ObjectId)

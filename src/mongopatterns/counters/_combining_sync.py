@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from mongopatterns._group_sync import Groups
-from mongopatterns.counters._commands import Ask, lane_of
+from mongopatterns.counters._commands import Ask
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -45,12 +45,22 @@ class Combining(Generic[T]):
     Args:
         alone: Sends one call by itself.
         together: Sends several calls of one key.
+        lane: Returns what is equal for two keys that are one to the server.
         combine: Whether calls may travel together. Those with a session, a time or an id of their own never do.
         name: What is closed by `close`, for messages.
     """
 
-    def __init__(self, alone: Alone[T], together: Together[T], *, combine: bool, name: str) -> None:
+    def __init__(
+        self,
+        alone: Alone[T],
+        together: Together[T],
+        lane: Callable[[Any], Any],
+        *,
+        combine: bool,
+        name: str,
+    ) -> None:
         self._alone = alone
+        self._lane = lane
         self._groups: Groups[Ask, T] | None = Groups(alone, together, name=name) if combine else None
 
     def send(
@@ -59,7 +69,7 @@ class Combining(Generic[T]):
         """Send a call, and return its answer."""
         if self._groups is None or session is not None or now is not None or once is not None:
             return self._alone(ask, timeout, session=session, now=now, once=once)
-        return self._groups.submit(lane_of(ask.key), ask, timeout)
+        return self._groups.submit(self._lane(ask.key), ask, timeout)
 
     def close(self) -> None:
         """Wait for the calls that are under way, and take no further ones that could travel together."""

@@ -89,9 +89,32 @@ class Ask(NamedTuple):
     more: tuple[int | Decimal128, ...] = ()
 
 
-def lane_of(key: Any) -> Any:
+def lane_of(key: Any, codec_options: CodecOptions[Any]) -> Any:
     """Return what is equal for two keys exactly when they are one key to the server."""
-    return key if type(key) is str else bson_identity(key)
+    return key if type(key) is str else bson_identity(key, codec_options)
+
+
+def identities(keys: Sequence[Any], stored: Sequence[Any], codec_options: CodecOptions[Any]) -> dict[Any, Any]:
+    """Return the identity of each key of an answer, in the order asked.
+
+    Args:
+        keys: As the caller asks for them.
+        stored: The same as they are stored.
+        codec_options: How the collection writes them.
+
+    Raises:
+        UsageError: If one cannot be a key of a dict, or two of them are one key to a dict and two to the server.
+    """
+    wanted: dict[Any, Any] = {}
+    for key, value in zip(keys, stored, strict=True):
+        identity = bson_identity(value, codec_options)
+        try:
+            known = wanted.setdefault(key, identity)
+        except TypeError:
+            raise UsageError("keys", "a document cannot be a key of the answer: ask for it alone") from None
+        if known != identity:
+            raise UsageError("keys", f"{key!r} equals another key in Python, and not on the server: ask for it alone")
+    return wanted
 
 
 def once_id(once: object) -> str | None:
@@ -100,8 +123,10 @@ def once_id(once: object) -> str | None:
     Raises:
         UsageError: If it is no text of 1 to 200 characters.
     """
-    if once is not None and (not isinstance(once, str) or not 0 < len(once) <= _LONGEST_ID or "\0" in once):
-        raise UsageError("once", f"expected an id as text of 1 to {_LONGEST_ID} characters, got {once!r:.100}")
+    if once is None:
+        return None
+    if not isinstance(once, str) or not 0 < len(once) <= _LONGEST_ID or not once.isprintable():
+        raise UsageError("once", f"expected an id of 1 to {_LONGEST_ID} printable characters, got {once!r:.100}")
     return once
 
 
@@ -139,6 +164,10 @@ class StatePlan(Generic[S]):
     def encoded(self, document: dict[str, Any]) -> RawBSONDocument:
         """Encode what never changes."""
         return RawBSONDocument(encode(document, codec_options=self._codec_options))
+
+    def lane(self, key: Any) -> Any:
+        """Return what is equal for two checked keys exactly when they are one key to the server."""
+        return lane_of(key, self._codec_options)
 
     def key(self, key: object) -> Any:
         """Check a key, and return it as it is stored."""
@@ -219,9 +248,10 @@ class StatePlan(Generic[S]):
         """
         key = {} if self.spec.key_field == "_id" else {"_id": 0}
         projection = {**key, self.spec.key_field: 1, REPLY: self.reply()[REPLY]}
+        unneeded = [f"{REPLY}.state.{name}" for name in ("once", "note")]
         pipeline: list[dict[str, Any]] = [
             {"$match": query},
-            {"$facet": {"found": [{"$project": projection}]}},
+            {"$facet": {"found": [{"$project": projection}, {"$unset": unneeded}]}},
             {"$project": {"found": 1, "now": "$$now", **more}},
         ]
         time = "$$NOW" if now is None else check_time("now", now)

@@ -45,8 +45,8 @@ class AsyncCounter:
     ) -> None:
         self.spec = spec
         self._collection = driver.bind(target, spec.collection, durability)
-        self._plan = CounterPlan(spec, self._collection.name)
-        self._sender = AsyncCombining(self._alone, self._together, combine=combine, name="counter")
+        self._plan = CounterPlan(spec, self._collection.name, self._collection.codec_options)
+        self._sender = AsyncCombining(self._alone, self._together, self._plan.lane, combine=combine, name="counter")
         # Each process starts somewhere else, and then goes round: the stripes are used alike.
         self._stripes = itertools.count(random.randrange(spec.stripes))  # noqa: S311  # nothing to guess
 

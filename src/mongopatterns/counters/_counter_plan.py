@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Inexact
 from functools import cached_property
 from typing import Any
 
 from bson import Decimal128
+from bson.codec_options import CodecOptions
+from bson.decimal128 import create_decimal128_context
 
 from mongopatterns.amounts import Amount, Number, add, amount_value, plain, plain_number, subtract
-from mongopatterns.counters._commands import Ask, FindOneAndUpdate, once_id
+from mongopatterns.counters._commands import Ask, FindOneAndUpdate, identities, lane_of, once_id
 from mongopatterns.counters._specs import CounterSpec
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
-from mongopatterns.expressions import at_path, bson_identity, key_filter, key_value, literal, merge_at
+from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, key_filter, key_value, literal, merge_at
+
+_STORED = create_decimal128_context()
+_STORED.traps[Inexact] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,17 @@ class CounterValues:
 class CounterPlan:
     """Build a counter's commands and read their replies."""
 
-    def __init__(self, spec: CounterSpec, collection: str) -> None:
+    def __init__(self, spec: CounterSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
         if not isinstance(spec, CounterSpec):
             raise UsageError("spec", f"expected a CounterSpec, got {type(spec).__name__}")
         self.spec = spec
         self.collection = collection
+        self._codec_options = codec_options
         self.projection = {"_id": 0, spec.path: 1}
+
+    def lane(self, key: Any) -> Any:
+        """Return what is equal for two checked keys exactly when they are one key to the server."""
+        return lane_of(key, self._codec_options)
 
     # What is asked .............................................................................................
 
@@ -95,9 +106,7 @@ class CounterPlan:
         """Build the pipeline that adds only if the id was not counted yet."""
         spec = self.spec
         known = {"$ifNull": [f"${spec.once_path}", literal([])]}
-        values: dict[str, Any] = {
-            path: {"$add": [{"$ifNull": [f"${path}", 0]}, literal(number)]} for path, number in amounts.items()
-        }
+        values: dict[str, Any] = {path: _sum(path, number) for path, number in amounts.items()}
         values |= dict.fromkeys(spec.set_now, "$$NOW")
         # Last, because each stage before it asks for the id.
         values[spec.once_path] = {"$slice": [{"$concatArrays": [known, [literal(once)]]}, -spec.once_kept]}
@@ -124,13 +133,9 @@ class CounterPlan:
             raise UsageError("keys", f"expected a list of keys, got {keys!r}")
         asked = list(keys)
         stored = [key_value("keys", key, self.spec.key_type) for key in asked]
-        try:
-            wanted = {key: bson_identity(value) for key, value in zip(asked, stored, strict=True)}
-        except TypeError:
-            raise UsageError("keys", "a document cannot be a key of the answer: ask for its value alone") from None
-        if len(wanted) < len({bson_identity(value) for value in stored}):
-            raise UsageError("keys", "True and 1 are two keys to the server and one to a dict: ask for one at a time")
-        return CounterValues(wanted, self._filter_of(stored), self._projection_of_many)
+        return CounterValues(
+            identities(asked, stored, self._codec_options), self._filter_of(stored), self._projection_of_many
+        )
 
     def value(self, key: object) -> dict[str, Any]:
         """Build the filter that finds the number of one key."""
@@ -157,6 +162,11 @@ class CounterPlan:
         """
         if reply is None and written:
             raise DocumentNotFound(self.collection, key)
+        parts = self.spec.path.split(".")
+        for depth in range(1, len(parts)):
+            held = at_path(reply, parent := ".".join(parts[:depth]))
+            if not isinstance(held, (Mapping, type(None))):
+                raise StateError(self.collection, key, parent, f"expected a document, found {held!r:.100}")
         stored = at_path(reply, self.spec.path)
         if stored is None and not written:
             return 0
@@ -208,7 +218,7 @@ class CounterPlan:
             key = at_path(document, self.spec.key_field)
             if self.spec.stripes > 1:
                 key = at_path(key, "key")
-            identity = bson_identity(key)
+            identity = bson_identity(key, self._codec_options)
             if identity not in known:
                 problem = "matches a key that was asked for, and is another one: ask for one value at a time"
                 raise StateError(self.collection, key, self.spec.key_field, problem)
@@ -216,5 +226,18 @@ class CounterPlan:
         return {key: found.get(identity, 0) for key, identity in asked.wanted.items()}
 
 
+def _sum(path: str, number: int | Decimal128) -> dict[str, Any]:
+    """Build what `$inc` would store; where it would refuse, this fails as well.
+
+    `$add` alone moves a date by milliseconds, and turns a sum past 64 bits into a double: `$multiply` refuses the
+    one, and `$toLong` the other.
+    """
+    stored = {"$multiply": [{"$ifNull": [f"${path}", 0]}, 1]}
+    rounded = {"$and": [{"$eq": [{"$type": "$$sum"}, "double"]}, {"$ne": [{"$type": f"${path}"}, "double"]}]}
+    checked = {"$cond": [rounded, {"$toLong": "$$sum"}, "$$sum"]}
+    return {"$let": {"vars": {"sum": {"$add": [stored, literal(number)]}}, "in": checked}}
+
+
 def _travel(number: Number) -> int | Decimal128:
-    return number if isinstance(number, int) else Decimal128(number)
+    """Give a sum as it travels; one of more than 34 digits is rounded, as the server rounds the sums it stores."""
+    return number if isinstance(number, int) else Decimal128(_STORED.create_decimal(number))

@@ -55,7 +55,7 @@ class AsyncQuota:
         self.spec = spec
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = QuotaPlan(spec, self._collection.name, self._collection.codec_options)
-        self._sender = AsyncCombining(self._alone, self._together, combine=combine, name="quota")
+        self._sender = AsyncCombining(self._alone, self._together, self._plan.lane, combine=combine, name="quota")
 
     async def consume(
         self,
@@ -121,7 +121,9 @@ class AsyncQuota:
         """Give back what was charged: to each window that is running, beyond that to its bank, up to the cap.
 
         What a window can take back neither way (the charge was made in an earlier one) is dropped, and the
-        verdict's `dropped` says so. What was paid from a grant goes back to it.
+        verdict's `dropped` says so. What was paid from a grant goes back to it, as long as
+        no window has ended since. A charge and its refund may carry
+        the same `once`. Where windows begin with their first use, a refund begins one as a charge does.
 
         Returns:
             The verdict: always true.
@@ -162,9 +164,8 @@ class AsyncQuota:
     ) -> Decision:
         """Say what the running windows hold, by window: to adopt what another layout stored, or to correct it.
 
-        Windows that are not named stay as they are. If `used` names all of them, the state is made anew, whatever
-        stands in its place: only then a state of the wrong type is replaced, and grants, reservations, meters
-        and ids are forgotten.
+        Windows that are not named stay as they are, and so does everything else. A state of the wrong type is
+        replaced if `used` names all windows, and only then.
 
         Returns:
             The verdict: always true.
@@ -202,7 +203,8 @@ class AsyncQuota:
         Raises:
             StateError: Also if 1,000 reservations of the key are open.
         """
-        call = self._plan.write(self._plan.ask("reserve", key, amount), token=ObjectId(), now=now, ttl=ttl)
+        ask, lasts = self._plan.reserve(key, amount, ttl)
+        call = self._plan.write(ask, token=ObjectId(), now=now, ttl=lasts)
         return self._plan.reserved(call, await self._write(call.command, session, timeout), clock=utc_now())
 
     async def settle(

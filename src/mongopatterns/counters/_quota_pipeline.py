@@ -78,7 +78,7 @@ class WindowTerms:
         return {"$cond": [{"$gt": [f"{stored}.end", "$$now"]}, same, new]}
 
     def fresh(self) -> dict[str, Any]:
-        """Build the window of a key that was never charged."""
+        """Build the window of a state that is made anew."""
         return {"end": self.cycle.end("$$now"), "used": 0, "bank": 0}
 
     def left(self, window: str) -> dict[str, Any]:
@@ -144,18 +144,24 @@ class QuotaPipeline:
 
     def build(self, call: Call, *, once: bool = False) -> list[dict[str, Any]]:
         """Build the pipeline of a call; with `once`, of one that is to be counted once, by its id."""
-        replacing = call == "replace_state"  # what is stored is replaced, whatever it is
         decided = getattr(self, f"_{call}")(_Merge(self._plan, once=self._spec.once_kept if once else 0))
         if once:
             repeated = {"$in": ["$$once", {"$ifNull": ["$$state.once", literal([])]}]}
             decided = {"$cond": [repeated, "$$ROOT", decided]}
-        rolled = {terms.var: terms.fresh() if replacing else terms.rolled() for terms in self.windows}
-        inner: dict[str, Any] = {"$let": {"vars": rolled, "in": decided}}
-        valid = self._plan.held_in_documents
-        valid = valid[:-1] if replacing else valid + self._valid(once=once)
-        if valid:
-            inner = {"$cond": [{"$and": valid}, inner, "$$ROOT"]}
+        rolled = {terms.var: terms.rolled() for terms in self.windows}
+        sound = {"$and": [*self._plan.held_in_documents, *self._valid(once=once)]}
+        inner = {"$cond": [sound, {"$let": {"vars": rolled, "in": decided}}, self._unsound(call)]}
         return [{"$replaceWith": self._plan.with_doc(self._with_numbers(inner))}]
+
+    def _unsound(self, call: Call) -> Any:
+        """Build what becomes of a document whose state is not what the spec describes: it stays, but for one call."""
+        if call != "replace_state":
+            return "$$ROOT"
+        fresh = {terms.var: terms.fresh() for terms in self.windows}
+        fields: dict[str, Any] = {terms.name: terms.adopted() for terms in self.windows}
+        replaced: Any = {"$let": {"vars": fresh, "in": _Merge(self._plan, once=0)(fields, keep=False)}}
+        needed = [*self._plan.held_in_documents[:-1], *self._known_numbers()]
+        return _only_if({"$and": needed}, replaced) if needed else replaced
 
     def ends(self) -> dict[str, Any]:
         """Build the ends of the windows that hold `$$now`."""
@@ -189,15 +195,20 @@ class QuotaPipeline:
         dropped = {terms.name: terms.dropped(f"$${terms.var}", f"$${terms.var}_after") for terms in self.windows}
         fields["note"] = {"dropped": dropped}
         if self._limited:
-            # What the windows cannot have had room for was taken from a grant, as far as one was used.
+            # In the order in which it was charged, backwards: what nothing paid for (`record` charges that), then
+            # what a grant has paid, then what the windows had room for.
             room = self._room([f"$${terms.var}_after" for terms in self._limited])
-            back = {"$max": [0, {"$min": ["$$state.extra.lent", {"$subtract": ["$$amount", room]}]}]}
-            moved = {
+            over = {"$max": [{"$subtract": [f"$${terms.var}.used", terms.limit]} for terms in self._limited]}
+            unpaid = {"$max": [0, {"$subtract": [over, "$$lent"]}]}
+            back = {"$max": [0, {"$min": ["$$lent", {"$subtract": ["$$amount", {"$add": [room, unpaid]}]}]}]}
+            moved: dict[str, Any] = {
                 "left": {"$add": ["$$state.extra.left", "$$back"]},
-                "lent": {"$subtract": ["$$state.extra.lent", "$$back"]},
+                "lent": {"$subtract": ["$$lent", "$$back"]},
+                "until": "$$state.extra.until",
             }
-            returned = {"$let": {"vars": {"back": back}, "in": moved}}
-            fields["extra"] = {"$cond": [{"$gt": ["$$state.extra.lent", 0]}, returned, "$$state.extra"]}
+            returned: dict[str, Any] = {"$let": {"vars": {"back": back}, "in": moved}}
+            returned = {"$cond": [{"$gt": ["$$lent", 0]}, returned, "$$state.extra"]}
+            fields["extra"] = {"$let": {"vars": {"lent": _lent()}, "in": returned}}
         if self._spec.meters:
             fields["meters"] = self._metered(lambda total, more: {"$max": [0, {"$subtract": [total, more]}]})
         refunded = {"$let": {"vars": after, "in": merge(fields)}}
@@ -205,13 +216,12 @@ class QuotaPipeline:
 
     def _grant(self, merge: _Merge) -> dict[str, Any]:
         left = {"$add": [{"$ifNull": ["$$state.extra.left", 0]}, "$$amount"]}
-        return merge({"extra": {"left": left, "lent": {"$ifNull": ["$$state.extra.lent", 0]}}})
+        return merge({"extra": {"$mergeObjects": ["$$state.extra", {"left": left}]}})
 
     def _set_state(self, merge: _Merge) -> dict[str, Any]:
         return merge({terms.name: terms.adopted() for terms in self.windows})
 
-    def _replace_state(self, merge: _Merge) -> dict[str, Any]:
-        return merge({terms.name: terms.adopted() for terms in self.windows}, keep=False)
+    _replace_state = _set_state  # (where the state is sound, nothing is replaced)
 
     def _together(self, merge: _Merge) -> dict[str, Any]:
         """Decide on many calls in their order: `$$runs` of equal ones, `{a: amount, c: how many, f: charge anyway}`.
@@ -228,7 +238,7 @@ class QuotaPipeline:
         if banks := {terms.name: f"$${terms.var}.bank" for terms in self.windows if terms.window.rollover}:
             note["bank"] = banks
         if self._limited:
-            start["left"], start["lent"] = ({"$ifNull": [f"$$state.extra.{part}", 0]} for part in ("left", "lent"))
+            start["left"], start["lent"] = {"$ifNull": ["$$state.extra.left", 0]}, _lent()
             note["left"] = "$$state.extra.left"
             spent = {"$max": [0, {"$min": ["$$value.left", {"$subtract": ["$$amount", "$$room"]}]}]}
             after["left"] = {"$subtract": ["$$value.left", spent]}
@@ -253,9 +263,9 @@ class QuotaPipeline:
         fields: dict[str, Any] = {terms.name: f"$$out.{terms.var}" for terms in self.windows}
         fields["note"] = note
         if self._limited:
-            granted_before = {"$gt": ["$$state.extra", None]}
-            extra = {"left": "$$out.left", "lent": "$$out.lent"}
-            fields["extra"] = {"$cond": [granted_before, extra, "$$REMOVE"]}
+            spent_any = {"$lt": ["$$out.left", "$$state.extra.left"]}
+            extra = {"left": "$$out.left", "lent": "$$out.lent", "until": self._first_end()}
+            fields["extra"] = {"$cond": [spent_any, extra, "$$state.extra"]}
         if self._spec.meters:
             fields["meters"] = {"$mergeObjects": ["$$state.meters", "$$out.m"]}
         decided = _only_if({"$gt": [{"$sum": "$$out.k"}, 0]}, merge(fields))
@@ -280,17 +290,26 @@ class QuotaPipeline:
         fields: dict[str, Any] = {terms.name: terms.charged(f"$${terms.var}") for terms in self.windows}
         if self._limited:
             # A grant pays for what the windows have no room for.
-            left, lent = "$$state.extra.left", "$$state.extra.lent"
+            left = "$$state.extra.left"
             short: dict[str, Any] = {"$gt": ["$$short", 0]}
             spent: Any = "$$short"
             if not fits:
                 short = {"$and": [short, {"$gt": [left, 0]}]}
                 spent = {"$min": [left, "$$short"]}
-            paid = {"left": {"$subtract": [left, spent]}, "lent": {"$sum": [lent, spent]}}
+            paid = {
+                "left": {"$subtract": [left, spent]},
+                "lent": {"$add": [_lent(), spent]},
+                "until": self._first_end(),
+            }
             fields["extra"] = {"$cond": [short, paid, "$$state.extra"]}
         if self._spec.meters:
             fields["meters"] = self._metered(lambda total, more: {"$add": [total, more]})
         return fields
+
+    def _first_end(self) -> Any:
+        """Build the time until which what is taken from a grant now can go back to it: when a window ends."""
+        ends = [f"$${terms.var}.end" for terms in self._limited]
+        return ends[0] if len(ends) == 1 else {"$min": ends}
 
     def _metered(self, combine: Callable[[Any, Any], Any]) -> dict[str, Any]:
         totals = {
@@ -344,24 +363,29 @@ class QuotaPipeline:
         """
         checks: list[dict[str, Any]] = []
         counts: list[Any] = []
-        numbers: list[Any] = [0]
         for terms in self.windows:
             whole = [{"$eq": [{"$type": f"{terms.stored}.end"}, "date"]}, {"$gt": [f"{terms.stored}.used", None]}]
             checks.append({"$or": [absent(terms.stored), {"$and": whole}]})
             counts.append(f"{terms.stored}.used")
             if terms.window.rollover:
                 counts.append(f"{terms.stored}.bank")
-            numbers += [f"$${name}" for name in terms.numbers()]
         lists = ["$$state.holds", "$$state.once"] if once else ["$$state.holds"]
         counts += ["$$state.extra.left", "$$state.extra.lent"]
         counts += [f"$$state.meters.{name}" for name in self._spec.meters]
         checks += [{"$in": [{"$type": place}, literal(["missing", "null", "array"])]} for place in lists]
+        documents = ["$$state.extra", "$$state.meters"] if self._spec.meters else ["$$state.extra"]
+        checks += [{"$in": [{"$type": place}, literal(["missing", "null", "object"])]} for place in documents]
+        checks.append({"$not": [{"$in": [False, {"$ifNull": [_sound_holds(), literal([])]}]}]})
         checks += in_range([0, *counts], MAX_STORED)
         checks.append(no_doubles(counts))
-        if numbers[1:]:
-            checks += in_range(numbers, MAX_AMOUNT)
-            checks += [{"$gt": [number, None]} for number in numbers[1:]]
-        return checks
+        return checks + self._known_numbers()
+
+    def _known_numbers(self) -> list[dict[str, Any]]:
+        """List what must hold of the numbers that are read from the document."""
+        numbers = [f"$${name}" for terms in self.windows for name in terms.numbers()]
+        if not numbers:
+            return []
+        return [*in_range([0, *numbers], MAX_AMOUNT), *({"$gt": [number, None]} for number in numbers)]
 
 
 class _Merge:
@@ -384,11 +408,28 @@ def _only_if(condition: dict[str, Any], document: dict[str, Any]) -> dict[str, A
     return {"$cond": [condition, document, "$$ROOT"]}
 
 
+def _lent() -> dict[str, Any]:
+    """Build what a grant has paid in the windows that are running."""
+    return {"$cond": [{"$gt": ["$$state.extra.until", "$$now"]}, {"$ifNull": ["$$state.extra.lent", 0]}, 0]}
+
+
 def _held() -> dict[str, Any]:
     """Build the sum of what is reserved; null where nothing ever was."""
     live = {"$gt": ["$$this.until", "$$now"]}
     summed = {"$cond": [live, {"$add": ["$$value", "$$this.n"]}, "$$value"]}
     return {"$reduce": {"input": "$$state.holds", "initialValue": 0, "in": summed}}
+
+
+def _sound_holds() -> dict[str, Any]:
+    """Build the list that tells of each reservation whether it is one; null where there is no list."""
+    sound = [
+        {"$eq": [{"$type": "$$this.until"}, "date"]},
+        {"$eq": [{"$type": "$$this.id"}, "objectId"]},
+        {"$in": [{"$type": "$$this.n"}, literal(["int", "long", "decimal"])]},
+        {"$gte": ["$$this.n", 0]},
+        {"$lte": ["$$this.n", MAX_AMOUNT]},
+    ]
+    return {"$map": {"input": "$$state.holds", "in": {"$and": sound}}}
 
 
 def _holds(comparison: str, field: str, value: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from mongopatterns.counters._commands import (
     FindOneAndUpdate,
     StatePlan,
     Told,
+    identities,
     once_id,
 )
 from mongopatterns.counters._quota_pipeline import MAX_HOLDS, Call, QuotaPipeline
@@ -46,6 +47,8 @@ from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, check_time, key_filter, literal
 from mongopatterns.holders import Holder
 
+# How ids of `once=` are stored: a charge and its refund may carry one id.
+_SIGNS: Final = {"consume": "+", "record": "+", "refund": "-", "grant": "*"}
 _MOST_KEYS: Final = 10_000
 _LONGEST_HOLD: Final = 31 * 86_400
 
@@ -59,6 +62,7 @@ class Write:
     now: dt.datetime | None
     command: FindOneAndUpdate
     once: str | None = None
+    hold: ObjectId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         super().__init__(spec, collection, codec_options)
         self._pipeline = QuotaPipeline(self)
         self._reader = StateReader(spec, collection)
+        self._place = f"{collection}.{spec.path}"
         self._limited = [window.name for window in spec.windows if window.limit is not None]
         self._updates: dict[tuple[str, bool], list[RawBSONDocument]] = {}
 
@@ -128,7 +133,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         token: ObjectId,
         now: dt.datetime | None = None,
         once: str | None = None,
-        ttl: float | None = None,
+        ttl: int | None = None,
         hold: ObjectId | None = None,
         state: tuple[dict[str, Any], dict[str, Any]] | None = None,
     ) -> Write:
@@ -137,10 +142,10 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if self.spec.meters:
             let["meters"] = dict(zip(self.spec.meters, ask.more, strict=True))
         if once is not None:
-            let["once"] = literal(once_id(once))
-        lasts = None if ttl is None else _ttl(ttl)
-        if lasts is not None:
-            let["ttl"] = lasts // dt.timedelta(milliseconds=1)
+            once = f"{_SIGNS[ask.call]}{once_id(once)}"
+            let["once"] = literal(once)
+        if ttl is not None:
+            let["ttl"] = ttl
         if hold is not None:
             let["hold"] = hold
         if state is not None:
@@ -151,7 +156,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         time = None if now is None else check_time("now", now)
         update = self._update(call, once=once is not None)
         command = super().write(ask.call, ask.key, update, let, now=time, upsert=self._makes(ask))
-        return Write(ask, token, time, command, once)
+        return Write(ask, token, time, command, once, hold)
 
     def together(self, asks: Sequence[Ask], *, token: ObjectId) -> Together:
         """Build the one guarded write that decides on several calls of one key in their order."""
@@ -198,12 +203,20 @@ class QuotaPlan(StatePlan[QuotaSpec]):
             raise UsageError("grant", "no window of this quota has a limit, so there is nothing to add to")
         return self.ask("grant", key, amount)
 
+    def reserve(self, key: object, amount: Amount, ttl: float) -> tuple[Ask, int]:
+        """Check what is to be held, and for how many milliseconds."""
+        return self.ask("reserve", key, amount), _ttl(ttl)
+
     def hold(
         self, call: str, token: object, amount: Amount = 0, meters: Mapping[str, Amount] | None = None
     ) -> tuple[Ask, ObjectId]:
         """Check what is said about a reservation."""
-        hold = Holder.of("token", token)
-        return self.ask(call, hold.key, amount, meters, zero=True), hold.id
+        holder = Holder.of("token", token, self._place, self._codec_options)
+        used = amount_value("used", amount, zero=True)
+        # Where nothing was used, nothing is charged: no window begins with it.
+        free = call == "settle" and not used and not meters
+        more = self._meters(meters) if meters or self.spec.meters else ()
+        return Ask("release" if free else call, holder.key, used, more), holder.id
 
     def peek(self, key: object, *, now: dt.datetime | None) -> Aggregate:
         """Build the read of the windows as they stand at the server's time."""
@@ -217,14 +230,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if len(asked) > _MOST_KEYS:
             raise UsageError("keys", f"expected at most {_MOST_KEYS} in one call, got {len(asked)}")
         stored = [self.key(key) for key in asked]
-        try:
-            wanted = {key: bson_identity(value) for key, value in zip(asked, stored, strict=True)}
-        except TypeError:
-            raise UsageError("keys", "a document cannot be a key of the answer: peek at it alone") from None
-        if len(wanted) < len({bson_identity(value) for value in stored}):
-            raise UsageError(
-                "keys", "True and 1 are two keys to the server and one to a dict: peek at one of them alone"
-            )
+        wanted = identities(asked, stored, self._codec_options)
         query = {self.spec.key_field: {"$in": stored}}
         command = self.look("peek_many", query, now, ends=self._pipeline.ends())
         return PeekMany(wanted, dict(zip(asked, stored, strict=True)), command)
@@ -277,7 +283,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if told.granted:  # the server has checked the state: it is read when somebody asks
             return Decision.told(True, self._tell_granted, call.ask, told)  # noqa: FBT003
         standing = self._standing(call.ask.key, told)
-        repeated = call.once is not None and call.once in ((told.state or {}).get("once") or ())
+        repeated = self._repeated(call, told)
         always = call.ask.call in ("record", "grant", "set_state")
         if always and not repeated:
             raise self._refused(call.ask.key, told)
@@ -344,11 +350,13 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         """
         told = self.read_reply(call.ask.key, call.token, reply, call.now, clock)
         standing = self._standing(call.ask.key, told)
-        repeated = call.once is not None and not told.granted and call.once in ((told.state or {}).get("once") or ())
+        repeated = self._repeated(call, told)
         dropped: dict[str, Number] = {}
         if told.granted:
             stored = told.state["note"]["dropped"]
             dropped = {name: number for name in stored if (number := plain(stored[name]))}
+        elif not repeated and told.state is not None:
+            raise self._refused(call.ask.key, told)
         elif not repeated:  # nothing was ever charged
             dropped = {window.name: plain(call.ask.amount) for window in self.spec.windows}
         return self._decision(call.ask, standing, granted=True, repeated=repeated, dropped=dropped)
@@ -368,7 +376,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
                 raise StateError(self.collection, call.ask.key, f"{self.spec.path}.holds", problem)
             return Reservation(None, None, self._decision(call.ask, standing, granted=False))
         hold = next(hold for hold in told.state["holds"] if hold["id"] == call.token)
-        token = Holder(call.ask.key, call.token).token
+        token = Holder(self._place, call.ask.key, call.token).token(self._codec_options)
         return Reservation(token, hold["until"], self._decision(call.ask, standing, granted=True))
 
     def settled(self, call: Write, reply: Mapping[str, Any] | None, *, clock: dt.datetime) -> Settlement:
@@ -382,6 +390,8 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         standing = self._standing(call.ask.key, told)
         decision = self._decision(call.ask, standing, granted=True)
         if not told.granted:
+            if any(hold["id"] == call.hold for hold in (told.state or {}).get("holds") or ()):
+                raise self._refused(call.ask.key, told)
             return Settlement(SettleOutcome.ALREADY, 0, decision)
         note = told.state["note"]
         return Settlement(SettleOutcome.LATE if note["late"] else SettleOutcome.SETTLED, plain(note["n"]), decision)
@@ -413,7 +423,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         known = set(asked.wanted.values())
         for document in answer["found"]:
             key = at_path(document, self.spec.key_field)
-            if (identity := bson_identity(key)) not in known:
+            if (identity := bson_identity(key, self._codec_options)) not in known:
                 problem = "matches a key that was asked for, and is another one: peek at one key at a time"
                 raise StateError(self.collection, key, self.spec.key_field, problem)
             found[identity] = document[REPLY]
@@ -430,6 +440,9 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         Raises:
             StateError: If the stored state or a limit is not what the spec describes.
         """
+        if not isinstance(document, Mapping):
+            raise UsageError("document", f"expected a document, got {document!r:.100}")
+        document = _aware(document)
         key = at_path(document, self.spec.key_field)
         for holder in self.holders:
             if not isinstance(held := at_path(document, holder), (Mapping, type(None))):
@@ -439,9 +452,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if not isinstance(time, (dt.datetime, type(None))):
             raise StateError(self.collection, key, f"{self.spec.path}.at", f"expected a date, found {time!r:.100}")
         ask = Ask("read", key, amount_value("amount", amount))
-        aware = _aware(state)
-        time = _aware(time)
-        standing = self._reader.standing(key, aware, self.told_by(document)["fields"], time)
+        standing = self._reader.standing(key, state, self.told_by(document)["fields"], time)
         return self._decision(ask, standing, granted=None)
 
     def _look(self, ask: Ask, told: Mapping[str, Any], answer: Mapping[str, Any]) -> Decision:
@@ -452,6 +463,16 @@ class QuotaPlan(StatePlan[QuotaSpec]):
 
     def _standing(self, key: object, told: Told) -> Standing:
         return self._reader.standing(key, told.state, told.reply.get("fields", ()), told.now, charged=told.granted)
+
+    def _repeated(self, call: Write, told: Told) -> bool:
+        """Tell whether the call's id was counted before."""
+        if call.once is None:
+            return False
+        ids = (told.state or {}).get("once")
+        if not isinstance(ids, (list, type(None))):
+            problem = f"expected a list of ids, found {ids!r:.100}"
+            raise StateError(self.collection, call.ask.key, f"{self.spec.path}.once", problem)
+        return not told.granted and call.once in (ids or ())
 
     def _refused(self, key: Any, told: Told) -> StateError:
         """Explain why a call that is never refused was not applied, where reading the state found nothing wrong."""
@@ -530,10 +551,10 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         }
 
 
-def _ttl(ttl: object) -> dt.timedelta:
+def _ttl(ttl: object) -> int:
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0.001 <= ttl <= _LONGEST_HOLD:  # noqa: PLR2004
         raise UsageError("ttl", f"expected seconds, from 0.001 to {_LONGEST_HOLD}, got {ttl!r}")
-    return dt.timedelta(milliseconds=int(ttl * 1000))
+    return round(ttl * 1000)
 
 
 def _aware(value: Any) -> Any:

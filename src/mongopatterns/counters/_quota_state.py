@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
-from bson import Decimal128, MinKey
+from bson import Decimal128, MinKey, ObjectId
 
 from mongopatterns.amounts import MAX_AMOUNT, Number, add, multiply, plain, plain_number, subtract
 from mongopatterns.counters._commands import MAX_STORED, count
@@ -35,7 +35,8 @@ class Reading:
         bank: What its bank holds.
         limit: Its limit.
         cap: The most that its bank can hold by waiting.
-        banks_at: When its bank next gets what is left.
+        banked_until: The time from which windows are counted that bank what they have left; None if nobody told.
+        idle: How many of them have ended since, and are in the bank.
     """
 
     end: dt.datetime | None
@@ -43,7 +44,8 @@ class Reading:
     bank: Number
     limit: Number | None
     cap: Number
-    banks_at: dt.datetime | None
+    banked_until: dt.datetime | None
+    idle: int = 0
 
     @property
     def left(self) -> Number:
@@ -148,13 +150,14 @@ class Standing:
         limit = reading.limit or 0
         bank = min(reading.cap, add(reading.bank, reading.left))
         bank = max(bank, min(reading.bank, reading.cap))
-        if asked > add(limit, max(bank, reading.cap if limit else 0)) or reading.banks_at is None or self.now is None:
+        most = add(limit, max(bank, reading.cap if limit else 0))
+        if asked > most or reading.banked_until is None or self.now is None:
             return None
         # The next window brings its limit and what is banked by then; each one after it banks a limit more.
         short = subtract(asked, add(limit, bank))
         idle = 0 if short <= 0 else math.ceil(Fraction(short) / Fraction(limit))
         try:
-            then = cycle.later(reading.banks_at, idle)
+            then = cycle.later(reading.banked_until, reading.idle + idle)
         except (OverflowError, ValueError):  # past the year 9999
             return None
         return max(_ZERO, then - self.now).total_seconds()
@@ -208,9 +211,10 @@ class StateReader:
                 problem = "expected {end: a date, used: an integer or decimal from 0 to 2**62}"
                 raise self._error(key, f"{path}.{window.name}", f"{problem}, found {stored!r:.100}")
             readings[window.name] = self._reading(window, known, numbers, now, (ends or {}).get(window.name))
-        extra = self._count(key, state.get("extra") or {}, "extra", "left", most)
-        self._count(key, state.get("extra") or {}, "extra", "lent", most)
-        totals = state.get("meters") or {}
+        granted = self._document(key, state, "extra")
+        extra = self._count(key, granted, "extra", "left", most)
+        self._count(key, granted, "extra", "lent", most)
+        totals = self._document(key, state, "meters") if self._spec.meters else {}
         meters = {name: self._count(key, totals, "meters", name, most) for name in self._spec.meters}
         return Standing(now, readings, extra, self._holds(key, state.get("holds"), now), meters)
 
@@ -227,9 +231,15 @@ class StateReader:
             numbers[number] = value
         return numbers
 
-    def _count(self, key: object, holder: object, place: str, name: str, most: int) -> Number:
+    def _document(self, key: object, state: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+        stored = state.get(place)
+        if not isinstance(stored, (dict, type(None))):
+            raise self._error(key, f"{self._spec.path}.{place}", f"expected a document, found {stored!r:.100}")
+        return stored or {}
+
+    def _count(self, key: object, holder: Mapping[str, Any], place: str, name: str, most: int) -> Number:
         path = f"{self._spec.path}.{place}"
-        stored = holder.get(name) if isinstance(holder, dict) else None
+        stored = holder.get(name)
         if stored is None or isinstance(stored, MinKey):
             return 0
         number = count(stored, most)
@@ -247,9 +257,9 @@ class StateReader:
             raise self._error(key, path, f"expected a list of reservations, found {stored!r:.100}")
         holds = []
         for hold in stored:
-            until, amount = (hold.get("until"), hold.get("n")) if isinstance(hold, dict) else (None, None)
-            number = count(amount, MAX_AMOUNT)
-            if not isinstance(until, dt.datetime) or number is None:
+            told = hold if isinstance(hold, dict) else {}
+            until, number = told.get("until"), count(told.get("n"), MAX_AMOUNT)
+            if not isinstance(until, dt.datetime) or number is None or not isinstance(told.get("id"), ObjectId):
                 raise self._error(key, path, f"expected reservations {{id, n, until}}, found {hold!r:.100}")
             if now is None or until > now:
                 holds.append((until, number))
@@ -281,7 +291,9 @@ class StateReader:
             return Reading(end, 0, 0, limit, cap, end)
         idle = cycle.idle_until(stored_end, now)
         bank = min(cap, add(bank, max(0, subtract(limit, used)), multiply(limit, idle)))
-        return Reading(end, 0, bank, limit, cap, cycle.later(stored_end, idle + 1) if cycle.from_first_use else end)
+        if cycle.from_first_use:  # the next one to bank ends a whole number of windows after the last that was used
+            return Reading(end, 0, bank, limit, cap, stored_end, idle + 1)
+        return Reading(end, 0, bank, limit, cap, end)
 
     def _constant_limits(self) -> dict[str, tuple[Number | None, Number]]:
         """Give the limit and the cap of each window that reads neither from the document."""
