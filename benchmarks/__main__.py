@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -19,11 +20,11 @@ from typing import Any, Final
 import pymongo
 from pymongo import MongoClient
 
-from benchmarks import _page, counters, imports
+from benchmarks import _page, combining, counters, imports, limiters, sizes
 from benchmarks._rows import QUICK, Effort, Measurable
 from mongopatterns.testing import EmbeddedMongo
 
-PATTERNS: Final[tuple[ModuleType, ...]] = (counters, imports)
+PATTERNS: Final[tuple[ModuleType, ...]] = (counters, limiters, combining, sizes, imports)
 
 _ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = _ROOT / "benchmarks" / "results.json"
@@ -72,7 +73,7 @@ def machine(uri: str) -> dict[str, Any]:
     """Tell what the figures depend on, and nothing that names the machine."""
     with MongoClient[dict[str, Any]](uri) as client:
         hello = client.admin.command("hello")
-        version = client.server_info()["version"]
+        server = client.server_info()["version"]
     if "setName" in hello:
         deployment = f"a replica set of {len(hello['hosts'])}"
     else:
@@ -82,8 +83,10 @@ def machine(uri: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "pymongo": pymongo.version,
-        "mongodb": version,
+        "mongodb": server,
         "deployment": deployment,
+        "limits": version("limits"),
+        "motor": version("motor"),
     }
 
 

@@ -6,14 +6,22 @@ committed records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from benchmarks._rows import Result
+from benchmarks._rows import Result, Size
 
 _HEADER: Final = ("What", "Against", "Driver", "Ratio", "Middle half", "All rounds", "ms per call", "Target", "")
+_SIZES: Final = ("What", "Of it", "After", "Bytes", "Target", "")
 
-_MACHINE: Final = "{cores} cores, {system}, Python {python}, PyMongo {pymongo}, MongoDB {mongodb}, {deployment}"
+_VERDICT: Final = {True: "met", False: "not met", None: ""}
+_HALF: Final = 0.5  # up to this ratio the table tells how many times as fast, too
+_TENTH: Final = 0.1  # below so many milliseconds two decimals say too little
+
+_MACHINE: Final = (
+    "{cores} cores, {system}, Python {python}, PyMongo {pymongo}, MongoDB {mongodb}, {deployment}; "
+    "limits {limits} on Motor {motor}"
+)
 
 _PAGE: Final = """\
 # Benchmarks
@@ -23,17 +31,19 @@ _PAGE: Final = """\
 This page is generated: `make bench` measures everything anew, on your machine, and writes it.
 
 A **ratio** is the time of the primitive over the time of what it is compared with: 0.5 is twice as fast, 1.1 is
-10 % slower. Both sides are measured in one run, on one client and one server, in short turns: first the one, then
-the other, in the next round the other way round. Each round gives one ratio of two neighbouring turns; the table
-shows the median of {rounds} rounds, between which two ratios the middle half of them lies, and the lowest and the
-highest. A target is met if the median meets it.
+10 % slower. Where it is at least twice as fast, the table says beside the ratio how many times: 0.071 (14.1x). Both
+sides are measured in one run, on one client and one server, in short turns: first the one, then the other, in the
+next round the other way round. Each round gives one ratio of two neighbouring turns; the table shows the median of
+{rounds}, the two ratios between which the middle half of them lies, and the lowest and the highest. A target is met
+if the median meets it: `<= 1.25` is a ratio, `>= 12x` how many times as fast.
 
-Before anything is timed, both sides make the same calls one after the other, with time going on across windows,
-and must give the same answers. Every write is acknowledged by a majority, journal included, on both sides. With
-one caller, much of a call is spent waiting for that; with 32 callers the processors are busy, and the ratio shows
-what the primitive itself costs. Client and server share one machine, so that a round trip is nearly free: over a
-network, a version that makes two of them falls further behind than here. Milliseconds per call (ours / theirs) are
-the time of a turn divided by its calls. They are this machine's, and mean nothing without the ratio.
+Before anything is timed, both sides make the same calls one after the other (uncombined ones with time going on across
+windows) and then, where combined calls are compared, calls all at once; they must give the same answers. Every write
+is acknowledged by a majority, journal included, on both sides. With one caller, much of a call is spent waiting for
+that; with many callers the processors are busy, and the ratio shows what the primitive itself costs. Client and server
+share one machine, so that a round trip is nearly free: over a network, a version that makes two of them falls further
+behind than here. Milliseconds per call (ours / theirs) are the time of a turn divided by its calls, of all callers
+together. They are this machine's, and mean nothing without the ratio.
 
 Measured with {machine}.
 
@@ -41,8 +51,17 @@ Measured with {machine}.
 """
 
 
-def record(result: Result) -> dict[str, Any]:
+def record(result: Result | Size) -> dict[str, Any]:
     """Turn a result into what JSON holds."""
+    if isinstance(result, Size):
+        return {
+            "name": result.name,
+            "against": result.against,
+            "where": result.where,
+            "bytes": result.size,
+            "target": None if result.below is None else f"< {result.below}",
+            "met": None if result.below is None else result.size < result.below,
+        }
     measured = result.measured
     return {
         "name": result.name,
@@ -61,11 +80,8 @@ def record(result: Result) -> dict[str, Any]:
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Set the records as a table for the terminal."""
-    lines = [_HEADER, *map(_cells, records)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
-    rule = tuple("-" * width for width in widths)
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in (lines[0], rule, *lines[1:]))
+    """Set the records as tables for the terminal: one of ratios, one of sizes."""
+    return "\n\n".join(map(_columns, _tables(records)))
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -73,34 +89,77 @@ def page(results: Mapping[str, Any]) -> str:
     patterns = results["patterns"]
     records = [line for pattern in patterns for line in pattern["results"]]
     machine = _MACHINE.format_map(results["machine"])
-    text = _PAGE.format(rounds=results["rounds"], machine=machine, summary=_summary(records))
+    text = _PAGE.format(rounds=_rounds(records), machine=machine, summary=_summary(records))
     return "\n".join([text, *map(_section, patterns)])
 
 
 def _section(pattern: Mapping[str, Any]) -> str:
-    lines = [_HEADER, ("---",) * len(_HEADER), *map(_cells, pattern["results"])]
-    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## {pattern['title']}\n\n{pattern['about']}\n\nThe code is in `{pattern['source']}`.\n\n{rows}\n"
+    head = f"## {pattern['title']}\n\n{pattern['about']}\n\nThe code is in `{pattern['source']}`.\n"
+    return "\n".join([head, *map(_markdown, _tables(pattern["results"]))])
+
+
+def _tables(records: Sequence[Mapping[str, Any]]) -> Iterator[list[tuple[str, ...]]]:
+    ratios = [_cells(line) for line in records if "ratio" in line]
+    sizes = [_size_cells(line) for line in records if "bytes" in line]
+    if ratios:
+        yield [_HEADER, *ratios]
+    if sizes:
+        yield [_SIZES, *sizes]
+
+
+def _columns(lines: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = tuple("-" * width for width in widths)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in (lines[0], rule, *lines[1:]))
+
+
+def _markdown(lines: Sequence[tuple[str, ...]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], ("---",) * len(lines[0]), *lines[1:]))
+
+
+def _rounds(records: Sequence[Mapping[str, Any]]) -> str:
+    counts = {len(line["ratios"]) for line in records if "ratios" in line}
+    most, fewest = max(counts), min(counts)
+    return f"{most} rounds" + (
+        f" (with many callers: of fewer and longer ones, down to {fewest})" if fewest < most else ""
+    )
 
 
 def _summary(records: Sequence[Mapping[str, Any]]) -> str:
     judged = [line for line in records if line["met"] is not None]
-    missed = [f"{line['name']} ({line['where']}): {line['ratio']:.3f}" for line in judged if not line["met"]]
+    missed = [f"{line['name']} ({line['where']}): {_figure(line)}" for line in judged if not line["met"]]
     text = f"**{len(judged) - len(missed)} of {len(judged)} targets are met.**"
     return f"{text} Not met: {'; '.join(missed)}." if missed else text
 
 
+def _figure(line: Mapping[str, Any]) -> str:
+    if "bytes" in line:
+        return f"{line['bytes']} bytes"
+    ratio = line["ratio"]
+    return f"{ratio:.3f}" if ratio > _HALF else f"{ratio:.3f} ({1 / ratio:.1f}x)"
+
+
 def _cells(line: Mapping[str, Any]) -> tuple[str, ...]:
     ours, theirs = (line["seconds_per_call"][name] * 1000 for name in ("ours", "theirs"))
-    verdict = {True: "met", False: "not met", None: ""}[line["met"]]
     return (
         line["name"],
         line["against"],
         line["where"],
-        f"{line['ratio']:.3f}",
+        _figure(line),
         "{:.3f} to {:.3f}".format(*line["middle_half"]),
         f"{line['lowest']:.3f} to {line['highest']:.3f}",
-        f"{ours:.2f} / {theirs:.2f}",
+        f"{ours:.2f} / {theirs:.2f}" if ours > _TENTH else f"{ours:.4f} / {theirs:.4f}",
         line["target"] or "",
-        verdict,
+        _VERDICT[line["met"]],
+    )
+
+
+def _size_cells(line: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        line["name"],
+        line["against"],
+        line["where"],
+        str(line["bytes"]),
+        line["target"] or "",
+        _VERDICT[line["met"]],
     )

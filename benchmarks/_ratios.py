@@ -64,6 +64,11 @@ class Measurement:
         return median(self.ratios)
 
     @property
+    def times(self) -> float:
+        """How many times as fast ours is, by the median of the ratios."""
+        return 1 / self.ratio
+
+    @property
     def lowest(self) -> float:
         return min(self.ratios)
 
@@ -112,6 +117,19 @@ class AtMost:
 
     def met(self, measured: Measurement) -> bool:
         return measured.ratio <= self.ratio
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeastTimes:
+    """At least this many times as fast: the median ratio is at most one over it."""
+
+    times: float
+
+    def __str__(self) -> str:
+        return f">= {self.times:g}x"
+
+    def met(self, measured: Measurement) -> bool:
+        return measured.times >= self.times
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from benchmarks._ratios import Measurement, Name, Target, alternate
-from benchmarks._worlds import Stage, World
+from benchmarks._worlds import Stage, Tally, World
+
+Bound: TypeAlias = Mapping[Name, Callable[..., Any]]
 
 EVERYWHERE: Final = (World("async", 1), World("async", 32), World("sync", 1))
 ONE_KEY: Final = ("hot",)
@@ -28,16 +30,26 @@ class Effort:
         rounds: How many rounds count.
         warm_up: How many come before them.
         turn: Seconds that one turn of one side should take, about.
+        calls: How many calls each caller makes in a turn, at the least.
+        callers: The most callers to have, whatever a row asks for.
         keys: The most keys to use.
     """
 
-    rounds: int = 60
+    rounds: int = 40
     warm_up: int = 4
-    turn: float = 0.08
+    turn: float = 0.06
+    calls: int = 4
+    callers: int = 1000
     keys: int = 1000
 
+    def of(self, longer: int) -> Effort:
+        """Return an effort of about the same time, with turns so many times as long, and as many times fewer."""
+        return replace(
+            self, rounds=max(2, self.rounds // longer), warm_up=max(1, self.warm_up // longer), turn=self.turn * longer
+        )
 
-QUICK: Final = Effort(rounds=2, warm_up=1, turn=0.005, keys=20)
+
+QUICK: Final = Effort(rounds=2, warm_up=1, turn=0.005, calls=1, callers=8, keys=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,25 @@ class Result:
     target: Target | None
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """One line of the table of sizes.
+
+    Attributes:
+        name: What was weighed.
+        against: Which part of it.
+        where: After which calls.
+        size: Bytes.
+        below: What it was hoped to stay under, if anything was.
+    """
+
+    name: str
+    against: str
+    where: str
+    size: int
+    below: int | None
+
+
 class Measurable(Protocol):
     """Anything that makes lines of the table."""
 
@@ -72,24 +103,56 @@ class Measurable(Protocol):
         """What it is compared with: the same."""
         ...
 
-    def measure(self, uri: str, effort: Effort) -> Iterator[Result]:
+    def measure(self, uri: str, effort: Effort) -> Iterator[Result | Size]:
         """Measure, line by line."""
         ...
 
 
+class Side(Protocol):
+    """One of the two that are compared."""
+
+    @property
+    def answer(self) -> Callable[[Any], Any]:
+        """Turns what the function returns into what both sides must agree on. It is not timed."""
+        ...
+
+    @property
+    def tally(self) -> Tally | None:
+        """Adds up what is stored under some keys.
+
+        It is compared with that of the other side, and must be the number of the timed calls when they are over:
+        none was lost, and none counted twice.
+        """
+        ...
+
+    def bind(self, world: World, stage: Stage) -> Callable[..., Any]:
+        """Return the function to call in that world. Timed calls pass a key alone."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two that are compared.
+class Calls:
+    """A side that is called on the client of the row.
 
     Attributes:
-        aio: Makes the function to call, on a database of the asynchronous driver. Timed calls pass a key alone.
+        aio: Makes the function to call, on a database of the asynchronous driver.
         blocking: The same on a database of the synchronous driver.
-        answer: Turns what the function returns into what both sides must agree on. It is not timed.
+        answer: What both sides must agree on.
+        tally: What is stored.
+        indexes: What is created first: fields by which the server deletes documents, by collection.
     """
 
     aio: Callable[[Any], Callable[..., Any]]
     blocking: Callable[[Any], Callable[..., Any]]
     answer: Callable[[Any], Any] = lambda reply: reply
+    tally: Tally | None = None
+    indexes: Mapping[str, str] = field(default_factory=dict)
+
+    def bind(self, world: World, stage: Stage) -> Callable[..., Any]:
+        with stage.audit() as database:
+            for collection, expiry in self.indexes.items():
+                database[collection].create_index(expiry, expireAfterSeconds=0)
+        return (self.aio if world.driver == "async" else self.blocking)(stage.database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +166,14 @@ class Row:
         theirs: Its peer.
         agree: Calls, as keyword arguments: before anything is timed, both sides make them one after the other
             and must give the same answers. They use other keys than the timed calls.
+        together: Calls that each side then makes all at once, and for which it must get the same answers, in
+            whatever order. They use other keys still.
         keys: The keys of the timed calls, in turn.
         before: Calls that each side makes before each of its turns, untimed.
         target: What is hoped for.
         worlds: Where to measure.
+        longer: How many times as long a turn is as elsewhere, with as many times fewer rounds: where there are
+            many callers, a short turn would be over before all of them are under way.
     """
 
     name: str
@@ -114,10 +181,12 @@ class Row:
     ours: Side
     theirs: Side
     agree: Sequence[Mapping[str, Any]]
+    together: Sequence[Mapping[str, Any]] = ()
     keys: Sequence[Any] = ONE_KEY
     before: Sequence[Mapping[str, Any]] = ()
     target: Target | None = None
     worlds: Sequence[World] = EVERYWHERE
+    longer: int = 1
 
     def measure(self, uri: str, effort: Effort) -> Iterator[Result]:
         """Compare the two sides in each of the worlds.
@@ -127,44 +196,63 @@ class Row:
         """
         agreed = set()
         for world in self.worlds:
-            with world.open(uri) as stage:
-                bound: dict[Name, Callable[..., Any]] = {
-                    "ours": self._bind(self.ours, world, stage),
-                    "theirs": self._bind(self.theirs, world, stage),
-                }
+            callers = min(world.callers, effort.callers)
+            with replace(world, callers=callers).open(uri) as stage:
+                bound: Bound = {"ours": self.ours.bind(world, stage), "theirs": self.theirs.bind(world, stage)}
                 if world.driver not in agreed:
                     self._check(stage, bound)
                     agreed.add(world.driver)
-                measured = self._compare(stage, bound, world.callers, effort)
+                measured = self._compare(stage, bound, callers, effort.of(self.longer))
             yield Result(self.name, self.against, str(world), measured, self.target)
 
-    @staticmethod
-    def _bind(side: Side, world: World, stage: Stage) -> Callable[..., Any]:
-        return (side.aio if world.driver == "async" else side.blocking)(stage.database)
-
-    def _check(self, stage: Stage, bound: Mapping[Name, Callable[..., Any]]) -> None:
+    def _check(self, stage: Stage, bound: Bound) -> None:
         for number, arguments in enumerate(self.agree):
             ours = self.ours.answer(stage.call(bound["ours"], arguments))
             theirs = self.theirs.answer(stage.call(bound["theirs"], arguments))
-            if ours != theirs:
-                raise Disagreement(
-                    f"{self.name} against {self.against}, call {number} {dict(arguments)}:"
-                    f"\n  ours   {ours}\n  theirs {theirs}"
-                )
+            self._same(f"call {number} {dict(arguments)}", ours, theirs)
+        if self.together:
+            # Who of many callers is the first one is anybody's guess; what they are told in all is not.
+            ours, theirs = (
+                sorted(str(side.answer(reply)) for reply in stage.together(bound[name], self.together))
+                for name, side in self._sides()
+            )
+            self._same(f"{len(self.together)} calls at once", ours, theirs)
+        if self.ours.tally and self.theirs.tally:
+            keys = {arguments["key"] for arguments in (*self.agree, *self.together)}
+            with stage.audit() as database:
+                self._same("what is stored", self.ours.tally(database, keys), self.theirs.tally(database, keys))
 
-    def _compare(
-        self, stage: Stage, bound: Mapping[Name, Callable[..., Any]], callers: int, effort: Effort
-    ) -> Measurement:
+    def _same(self, what: str, ours: Any, theirs: Any) -> None:
+        if ours != theirs:
+            raise Disagreement(f"{self.name} against {self.against}, {what}:\n  ours   {ours}\n  theirs {theirs}")
+
+    def _sides(self) -> tuple[tuple[Name, Side], ...]:
+        return (("ours", self.ours), ("theirs", self.theirs))
+
+    def _compare(self, stage: Stage, bound: Bound, callers: int, effort: Effort) -> Measurement:
         keys = self.keys[: effort.keys]
-        # Every document is there before anything counts; what that took says how many calls make a turn.
-        first = max(len(keys), 4 * callers)
-        slowest = max(stage.time(bound[name], islice(cycle(keys), first)) for name in bound) / first
-        calls = max(4 * callers, math.ceil(effort.turn / slowest))
         streams = {name: cycle(keys) for name in bound}
+        made = dict.fromkeys(bound, 0)
 
-        def seconds(name: Name) -> float:
-            for arguments in self.before:
-                stage.call(bound[name], arguments)
+        def seconds(name: Name, calls: int) -> float:
+            made[name] += calls
             return stage.time(bound[name], islice(streams[name], calls)) / calls
 
-        return alternate(seconds, rounds=effort.rounds, warm_up=effort.warm_up)
+        least = effort.calls * callers
+        # Every document is there before anything counts. What the calls of a second, shorter pass took says how
+        # many of them make a turn: the first ones of all are slow.
+        first = {name: seconds(name, max(len(keys), least)) for name in bound}
+        each = {name: seconds(name, max(least, math.ceil(effort.turn / first[name] / 4))) for name in bound}
+        calls = {name: max(least, math.ceil(effort.turn / each[name])) for name in bound}
+
+        def turn(name: Name) -> float:
+            for arguments in self.before:
+                stage.call(bound[name], arguments)
+            return seconds(name, calls[name])
+
+        measured = alternate(turn, rounds=effort.rounds, warm_up=effort.warm_up)
+        with stage.audit() as database:
+            for name, side in self._sides():
+                if side.tally and (stored := side.tally(database, keys)) != made[name]:
+                    raise Disagreement(f"{self.name}: {name} made {made[name]} calls, and {stored} are stored")
+        return measured

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MACHINE = {
+    "cores": 2,
+    "system": "X",
+    "python": "3",
+    "pymongo": "4",
+    "mongodb": "6",
+    "deployment": "a set",
+    "limits": "5",
+    "motor": "3",
+}
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
@@ -76,6 +87,14 @@ def test_a_ratio_target_is_met_up_to_its_number(ratio: float, met: bool) -> None
     assert str(target) == "<= 1.25"
 
 
+@pytest.mark.parametrize(("theirs", "met"), [(12, True), (11.99, False), (40, True)])
+def test_a_target_of_times_is_met_from_its_number_on(theirs: float, met: bool) -> None:
+    """Twelve times as fast is a ratio of a twelfth, or less."""
+    target = ratios.AtLeastTimes(12)
+    assert target.met(measured((1, theirs))) is met
+    assert str(target) == ">= 12x"
+
+
 @pytest.mark.parametrize(("ours", "met"), [(0.360, True), (0.361, False), (0.1, True)])
 def test_a_difference_target_looks_at_the_median_difference(ours: float, met: bool) -> None:
     """Milliseconds more are judged round by round, whatever the ratio is."""
@@ -118,17 +137,68 @@ def test_the_table_has_a_line_per_record_in_even_columns() -> None:
     assert {line.index("sync, 1 caller") for line in lines} == {header.index("Driver")}
 
 
+def test_a_ratio_of_a_half_or_less_is_told_as_times_too() -> None:
+    """Beside 0.071 stands how many times as fast that is, and such short times have two decimals more."""
+    record = page.record(result(measured(*[(0.00002, 0.00028)] * 2), ratios.AtLeastTimes(12)))
+    *_, line = page.table([record]).splitlines()
+    assert "  0.071 (14.0x)  " in line
+    assert re.split(r"  +", line)[-3:] == ["0.0200 / 0.2800", ">= 12x", "met"]
+    assert "x)" not in page.table([page.record(result(measured(*[(0.51, 1)] * 2)))])
+
+
+def test_sizes_have_a_table_of_their_own() -> None:
+    """Bytes are no ratio: they are recorded, set apart below the ratios, and judged by what they stay under."""
+    sizes = [
+        page.record(rows.Size("Quota", "the state", "3 calls", *size)) for size in ((399, 400), (400, 400), (9, None))
+    ]
+    assert sizes[0] == {
+        "name": "Quota",
+        "against": "the state",
+        "where": "3 calls",
+        "bytes": 399,
+        "target": "< 400",
+        "met": True,
+    }
+    ratio = page.record(result(measured((1, 1), (1, 1))))
+    first, second = page.table([sizes[0], ratio, *sizes[1:]]).split("\n\n")
+    assert len(first.splitlines()) == 3
+    header, _, *lines = (re.split(r"  +", line) for line in second.splitlines())
+    assert header == ["What", "Of it", "After", "Bytes", "Target"]
+    assert [line[3:] for line in lines] == [["399", "< 400", "met"], ["400", "< 400", "not met"], ["9"]]
+
+
 def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
     """Met and not met are computed from the records, and comparisons without a target count for neither."""
     judged = [page.record(result(measured(*[(ours, 1)] * 2), ratios.AtMost(1.25))) for ours in (1, 2)]
     free = page.record(result(measured((1, 1), (1, 1))))
-    machine = {"cores": 2, "system": "X", "python": "3", "pymongo": "4", "mongodb": "6", "deployment": "a set"}
-    pattern = {"title": "T", "about": "A", "source": "S", "results": [*judged, free]}
-    text = page.page({"machine": machine, "rounds": 7, "patterns": [pattern]})
-    assert "**1 of 2 targets are met.** Not met: Counter.add (sync, 1 caller): 2.000." in text
-    assert "median of 7 rounds" in text
-    assert "Measured with 2 cores, X, Python 3, PyMongo 4, MongoDB 6, a set." in text
+    heavy = page.record(rows.Size("Quota", "the state", "a call", 500, 400))
+    pattern = {"title": "T", "about": "A", "source": "S", "results": [*judged, free, heavy]}
+    text = page.page({"machine": MACHINE, "rounds": 2, "patterns": [pattern]})
+    assert (
+        "**1 of 3 targets are met.** Not met: Counter.add (sync, 1 caller): 2.000; Quota (a call): 500 bytes." in text
+    )
+    assert "Measured with 2 cores, X, Python 3, PyMongo 4, MongoDB 6, a set; limits 5 on Motor 3." in text
     assert "This page is generated" in text
+
+
+def test_the_page_tells_how_many_rounds_there_were() -> None:
+    """The number comes from the records; where some comparisons had fewer, the page says that, too."""
+    few, many = (page.record(result(measured(*[(1, 1)] * count))) for count in (3, 7))
+    pattern = {"title": "T", "about": "A", "source": "S", "results": [many]}
+    assert "median of\n7 rounds, the two" in page.page({"machine": MACHINE, "patterns": [pattern]})
+    pattern["results"].append(few)
+    assert "median of\n7 rounds (with many callers: of fewer and longer ones, down to 3), the two" in page.page(
+        {"machine": MACHINE, "patterns": [pattern]}
+    )
+
+
+def test_a_longer_turn_comes_less_often() -> None:
+    """The time that a comparison takes stays about the same, and there is always more than one round."""
+    effort = rows.Effort(rounds=40, warm_up=4, turn=0.1)
+    longer = effort.of(4)
+    assert (longer.rounds, longer.warm_up, longer.turn) == (10, 1, 0.4)
+    assert (rows.QUICK.of(4).rounds, rows.QUICK.of(4).warm_up) == (2, 1)
+    assert effort.of(1) == effort
 
 
 def test_the_committed_page_is_made_of_the_committed_results() -> None:

@@ -7,7 +7,10 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,10 +30,13 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
     rows = importlib.import_module("benchmarks._rows")
     worlds = importlib.import_module("benchmarks._worlds")
+    combining = importlib.import_module("benchmarks.combining")
     counters = importlib.import_module("benchmarks.counters")
+    limiters = importlib.import_module("benchmarks.limiters")
     main = importlib.import_module("benchmarks.__main__")
 
 
+@pytest.mark.timeout(600)  # some sixty comparisons: half a minute, and more on a busy machine
 def test_a_quick_run_prints_every_row_and_writes_nothing(
     mongopatterns_server: EmbeddedMongo, mongopatterns_client: MongoClient[dict[str, Any]]
 ) -> None:
@@ -44,16 +50,22 @@ def test_a_quick_run_prints_every_row_and_writes_nothing(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    _, _, *lines = done.stdout.splitlines()
+    ratios, sizes = (block.splitlines()[2:] for block in done.stdout.split("\n\n"))
     expected = [
         (row.name, row.against, str(world))
         for pattern in main.PATTERNS
         for row in pattern.ROWS
+        if pattern is not main.sizes
         for world in getattr(row, "worlds", ["fresh interpreter"])
     ]
-    found = [re.split(r"  +", line) for line in lines]
+    found = [re.split(r"  +", line) for line in ratios]
     assert [tuple(cells[:3]) for cells in found] == expected
-    for name, _, _, ratio, half, spread, *_ in found:
+    assert [re.split(r"  +", line)[0] for line in sizes] == [
+        f"{row.name}, in {row.against}" for row in main.sizes.ROWS for _ in range(3)
+    ]
+    for name, _, _, figure, half, spread, *_ in found:
+        ratio, *times = re.findall(r"[\d.]+", figure)
+        assert len(times) == (float(ratio) <= 0.5), name
         low, high = map(float, half.split(" to "))
         lowest, highest = map(float, spread.split(" to "))
         assert 0 < lowest <= low <= float(ratio) <= high <= highest, name
@@ -61,14 +73,44 @@ def test_a_quick_run_prints_every_row_and_writes_nothing(
     assert not [name for name in mongopatterns_client.list_database_names() if name.startswith("benchmark_")]
 
 
+def compared(ours: Any, theirs: Any, driver: str, **options: Any) -> Any:
+    """Make a row of two sides in one world."""
+    options = {"agree": [{"key": "k", "amount": 5}], "worlds": (worlds.World(driver, 3),), **options}
+    return rows.Row("name", "peer", ours, theirs, **options)
+
+
 @pytest.mark.parametrize("driver", ["sync", "async"])
 def test_sides_that_disagree_are_not_timed(mongopatterns_server: EmbeddedMongo, driver: str) -> None:
     """A peer with another answer is an error that shows the call and both answers."""
-    wrong = rows.Side(counters.COUNTER.aio, counters.COUNTER.blocking, lambda total: total + 1)
-    row = rows.Row("name", "wrong", counters.INCREMENT, wrong, [{"key": "k", "amount": 5}])
-    row = rows.Row(**{**{name: getattr(row, name) for name in row.__slots__}, "worlds": (worlds.World(driver, 1),)})
+    wrong = replace(counters.COUNTER, answer=lambda total: total + 1)
+    row = compared(counters.INCREMENT, wrong, driver)
     with pytest.raises(rows.Disagreement, match=r"call 0 .*'amount': 5.*\n  ours   5\n  theirs 6"):
         list(row.measure(mongopatterns_server.uri, rows.QUICK))
+
+
+@pytest.mark.parametrize("driver", ["sync", "async"])
+def test_calls_at_once_must_have_the_same_answers_in_any_order(
+    mongopatterns_server: EmbeddedMongo, driver: str
+) -> None:
+    """The version that loses updates agrees call by call, and is found out when the calls are made at once."""
+    together = [{"key": "together"}] * 40
+    row = compared(counters.COUNTER, counters.INCREMENT, driver, together=together)
+    assert len(list(row.measure(mongopatterns_server.uri, rows.QUICK))) == 1
+    row = compared(counters.COUNTER, counters.READ_ADD_SAVE, driver, together=together)
+    with pytest.raises(rows.Disagreement, match=r"40 calls at once:\n  ours   \['1', '10', "):
+        list(row.measure(mongopatterns_server.uri, rows.QUICK))
+
+
+@pytest.mark.parametrize("driver", ["sync", "async"])
+def test_what_is_stored_must_be_what_was_called(mongopatterns_server: EmbeddedMongo, driver: str) -> None:
+    """Sides that tell nothing agree on what they store; a call that is timed and not stored is an error, too."""
+    ours = replace(counters.COUNTER, answer=combining.untold, tally=combining.stored("counters", "n"))
+    forgetful = replace(combining.RAW, tally=lambda *_: 0)
+    assert len(list(compared(ours, combining.RAW, driver).measure(mongopatterns_server.uri, rows.QUICK))) == 1
+    with pytest.raises(rows.Disagreement, match=r"what is stored:\n  ours   5\n  theirs 0"):
+        list(compared(ours, forgetful, driver).measure(mongopatterns_server.uri, rows.QUICK))
+    with pytest.raises(rows.Disagreement, match=r"theirs made (\d+) calls, and 0 are stored"):
+        list(compared(ours, forgetful, driver, agree=[]).measure(mongopatterns_server.uri, rows.QUICK))
 
 
 @pytest.mark.parametrize(("spec", "calls"), [("HOURS", "HOURLY"), ("PLAN", "CALENDAR")])
@@ -104,13 +146,68 @@ def test_the_pipelines_by_hand_answer_from_the_stored_document(
     assert not by_hand.read({**stored, "now": stored["quota"]["at"]}, ObjectId(), 5, None).allowed
 
 
-def test_many_keys_are_taken_in_turn_by_whoever_is_free(mongopatterns_server: EmbeddedMongo) -> None:
-    """Concurrent callers share one stream of keys, and each key is called once."""
+@pytest.mark.parametrize("algorithm", ["fixed", "sliding", "token_bucket"])
+def test_agreement_on_rate_limits_is_asked_where_it_matters(
+    mongopatterns_db: Database[dict[str, Any]], algorithm: str
+) -> None:
+    """The hits on which both sides must agree are admitted with more and less left, refused for now and for ever."""
+    hit = limiters.ours(algorithm).blocking(mongopatterns_db)
+    verdicts = [hit(**call) for call in limiters.MINUTES]
+    assert sum(verdict.allowed for verdict in verdicts) > 50
+    assert len({verdict.remaining for verdict in verdicts if verdict.allowed}) > 20
+    assert len({verdict.retry_after for verdict in verdicts if not verdict.allowed}) > 10
+    assert any(not verdict and verdict.retry_after is None for verdict in verdicts)
+
+
+@pytest.mark.parametrize("by_hand", ["FIXED", "SLIDING", "BUCKET"])
+def test_the_limiters_by_hand_are_correct_in_a_race(mongopatterns_db: Database[dict[str, Any]], by_hand: str) -> None:
+    """What the page calls the best correct call admits exactly what fits, on a key that nobody has used."""
+    hit = getattr(limiters, by_hand).blocking(mongopatterns_db)
+    now = datetime(2126, 1, 1, tzinfo=timezone.utc)  # the same for all: nothing drains
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: hit("k", limiters.LIMIT // 10, now=now), range(40)))
+    assert sum(answer.allowed for answer in answers) == 10
+
+
+@pytest.mark.parametrize("by_hand", ["FIXED", "SLIDING", "BUCKET"])
+def test_the_limiters_by_hand_answer_from_the_stored_document(
+    mongopatterns_db: Database[dict[str, Any]], by_hand: str
+) -> None:
+    """The whole document, which the server sends when the driver repeats a write, gives the same answer."""
+    limiter = getattr(limiters, by_hand)
+    first = limiter.blocking(mongopatterns_db)("k", 5)
+    stored = counters.majority(mongopatterns_db).find_one()
+    assert limiter.answer(stored, stored["rate"]["by"], 5, None) == first
+    assert first.allowed
+    other = limiter.answer({**stored, "now": stored["rate"]["at"]}, ObjectId(), limiters.LIMIT, None)
+    assert (other.allowed, other.remaining) == (False, limiters.LIMIT - 5)
+
+
+@pytest.mark.parametrize("driver", ["sync", "async"])
+def test_many_keys_are_taken_in_turn_by_whoever_is_free(mongopatterns_server: EmbeddedMongo, driver: str) -> None:
+    """Concurrent callers share one stream of keys, and each key is called once; all of them work at once."""
     called = []
+    ready = Barrier(8)
 
     async def call(key: int) -> None:
         called.append(key)
 
-    with worlds.World("async", 8).open(mongopatterns_server.uri) as stage:
-        assert stage.time(call, range(50)) > 0
+    def blocking_call(key: int) -> None:
+        if key < 8:
+            ready.wait(20)
+        called.append(key)
+
+    function = call if driver == "async" else blocking_call
+    with worlds.World(driver, 8).open(mongopatterns_server.uri) as stage:
+        assert stage.time(function, range(50)) > 0
     assert sorted(called) == list(range(50))
+
+
+def test_an_error_in_a_thread_is_not_lost(mongopatterns_server: EmbeddedMongo) -> None:
+    """A call that fails ends the measurement: its time is that of no call."""
+
+    def fail(key: int) -> None:
+        raise LookupError(key)
+
+    with worlds.World("sync", 4).open(mongopatterns_server.uri) as stage, pytest.raises(LookupError):
+        stage.time(fail, range(8))
