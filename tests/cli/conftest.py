@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mongopatterns.cli._app import app
+from mongopatterns.cli._rows import Row
+from mongopatterns.cli.scenarios import _schedule, rollover_async
 
 if TYPE_CHECKING:
     from mongopatterns.testing import EmbeddedMongo
@@ -58,5 +62,56 @@ def on_server(demo: Demo, mongopatterns_server: EmbeddedMongo) -> Demo:
 
     def run(*arguments: str) -> Run:
         return demo("--uri", mongopatterns_server.uri, "--rows", "200", "--json", *arguments)
+
+    return run
+
+
+@dataclass
+class Crew:
+    """A crew as the rules of the scenario `rollover` leave it, or as one with some of its faults does."""
+
+    at: dt.datetime
+    used: int = 0
+    bank: int = 0
+    today: int = 0
+
+    def roll(self, now: dt.datetime, hour: int, faults: Collection[str]) -> None:
+        """Bring it to `now`: all hours that have passed at once."""
+        if passed := (now - self.at) // dt.timedelta(hours=1):
+            idle = 0 if "idle hours as one" in faults else hour * (passed - 1)
+            self.bank = min(rollover_async.HOURS_BANKED * hour, self.bank + max(0, hour - self.used) + idle)
+            self.used = 0
+        if _schedule.windows(now)["day"] != _schedule.windows(self.at)["day"]:
+            self.today = 0
+        self.at = now
+
+
+CrewsReplayed = Callable[..., Counter[tuple[str, dt.datetime]]]
+
+
+@pytest.fixture
+def crews_replayed() -> CrewsReplayed:
+    """Decide one departure after the other, by the rules of the crews with some of the faults of the usual code."""
+
+    def run(
+        flights: list[Row], faults: Collection[str] = (), limits: dict[str, dict[str, int]] | None = None
+    ) -> Counter[tuple[str, dt.datetime]]:
+        limits = limits or rollover_async.limits_for(flights)
+        told: Counter[tuple[str, dt.datetime]] = Counter()
+        crews: dict[str, Crew] = {}
+        asked = rollover_async.MINUTES
+        for now, group in _schedule.hours(flights[: rollover_async.FLIGHTS]):
+            for name in map(rollover_async.crew_of, group):
+                crew, hour, day = crews.setdefault(name, Crew(now)), limits[name]["hour"], limits[name]["day"]
+                if "rolled late" not in faults:
+                    crew.roll(now, hour, faults)
+                if asked <= hour - crew.used + crew.bank and asked <= day - crew.today:
+                    banked = min(crew.bank, asked)
+                    crew.bank -= banked
+                    crew.used += asked if "charged twice" in faults else asked - banked
+                    crew.today += asked
+                    told[name, now] += 1
+                crew.roll(now, hour, faults)
+        return told
 
     return run

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,16 @@ import pytest
 
 from mongopatterns import cli
 from mongopatterns.cli import _demo, _rows, scenarios
+from mongopatterns.cli._stage import Setting
 from mongopatterns.cli._stage_async import AsyncStage
+from mongopatterns.cli.scenarios import rollover_async
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-    from .conftest import Demo
+    from .conftest import CrewsReplayed, Demo
 
+RACES = "departures", "runway"  # what goes wrong in the others goes wrong without concurrency, too
 LIMIT_OF_A_REFUSAL = 15  # seconds; an unreachable server is given up after three, and machines are busy
 
 
@@ -46,6 +50,9 @@ def test_primitives_are_exact_and_the_counts_add_up(
     for (name, _), result in run.versions.items():
         if name == "departures":
             assert result["stored"] + result["lost"] - result["doubled"] == result["should"]
+        if (name, version) == ("rollover", "by_hand"):  # it makes no race, and refuses what idle hours have left
+            assert result["lost"] == result["doubled"] == result["oversold"] == 0
+            assert result["wrongly_refused"] > 0
     assert databases(mongopatterns_client) == []
 
 
@@ -58,14 +65,76 @@ def test_every_command_of_a_version_is_counted_and_no_other(on_server: Demo) -> 
     assert commands["departures", "by_hand"] == departed
     assert commands["departures", "primitive"] == departed
     assert commands["runway", "primitive"] == run.json["rows"]
+    assert commands["rollover", "usual"] == 2 * run.json["rows"] + 1  # one command stores the crews
+    assert commands["rollover", "primitive"] == run.json["rows"] + 1
+    assert commands["hot_key", "by_hand"] == run.json["rows"]
+    assert 1 <= commands["hot_key", "primitive"] < run.json["rows"]
 
 
 @pytest.mark.parametrize("driver", ["pymongo", "sync"])
 def test_one_call_at_a_time_goes_right_however_it_is_written(on_server: Demo, driver: str) -> None:
-    """No version is rigged: without concurrency the usual one and the one by hand are exact, too."""
-    run = on_server("--rows", "120", "--concurrency", "1", "--driver", driver)
+    """No race is rigged: without concurrency the usual one and the one by hand are exact, too."""
+    chosen = [argument for name in RACES for argument in ("--scenario", name)]
+    run = on_server("--rows", "120", "--concurrency", "1", "--driver", driver, *chosen)
     assert run.status == 0
     assert all(result["exact"] for result in run.versions.values()), run.out
+
+
+def test_a_wrong_rule_is_wrong_with_one_call_at_a_time(on_server: Demo, crews_replayed: CrewsReplayed) -> None:
+    """The usual crews have all three faults and those by hand one, call for call, and no fault beside them."""
+    run = on_server("--rows", "250", "--concurrency", "1", "--scenario", "rollover")
+    flights = _rows.read_rows(250).flights
+    for version, faults in (
+        ("usual", {"charged twice", "idle hours as one", "rolled late"}),
+        ("by_hand", {"idle hours as one"}),
+        ("primitive", set()),
+    ):
+        result = run.versions["rollover", version]
+        told = crews_replayed(flights, faults)
+        right = rollover_async.due(flights, told)
+        minutes = rollover_async.MINUTES
+        assert result["stored"] == minutes * told.total()
+        assert result["lost"] == result["doubled"] == 0
+        assert result["oversold"] == minutes * (told - right).total()
+        assert result["wrongly_refused"] == minutes * (right - told).total()
+        assert (result["wrongly_refused"] > 0) == bool(faults)
+
+
+@pytest.mark.parametrize(("driver", "at_once"), [("pymongo", 256), ("sync", 64)])
+def test_a_crowd_on_one_key_shares_commands_and_everyone_has_the_right_answer(
+    on_server: Demo, driver: str, at_once: int
+) -> None:
+    """As many are let in as the limit says, which is stored; a bare `$inc` counts all of them, and refuses nobody."""
+    run = on_server("--rows", "701", "--scenario", "hot_key", "--driver", driver)
+    (scenario,) = run.json["scenarios"]
+    assert f"701 decisions, of which the limit lets 351 in. {at_once} calls at once" in scenario["caption"]
+    combined, counted = run.versions["hot_key", "primitive"], run.versions["hot_key", "by_hand"]
+    assert combined["exact"]
+    assert combined["stored"] == combined["should"] == 351
+    assert combined["commands"] < counted["commands"] == counted["stored"] == 701
+    assert counted["oversold"] == 350
+    assert counted["lost"] == counted["doubled"] == counted["wrongly_refused"] == 0
+
+
+@pytest.mark.parametrize(("driver", "at_once"), [("pymongo", 56), ("motor", 56), ("sync", 14)])
+def test_a_crowd_has_more_calls_at_once_and_no_more_connections(driver: Any, at_once: int) -> None:
+    """A command for each call is not made slower by a connection for each call: the pool stays as it was."""
+    setting = Setting(uri="", database="", flights=(), concurrency=7, driver=driver)
+    crowd = setting.crowded()
+    assert crowd == replace(setting, concurrency=at_once, connections=7)
+    assert setting.client_options()["maxPoolSize"] == 100
+    assert crowd.client_options()["maxPoolSize"] == 7
+
+
+def test_the_speed_is_told_by_the_baseline_of_the_scenario(on_server: Demo) -> None:
+    """The baseline is as fast as itself; the others are so many times as fast as it was."""
+    run = on_server("--rows", "30", "--scenario", "hot_key", "--scenario", "departures")
+    assert [scenario["baseline"] for scenario in run.json["scenarios"]] == ["by_hand", "usual"]
+    for scenario in run.json["scenarios"]:
+        base = run.versions[scenario["scenario"], scenario["baseline"]]
+        assert base["speed"] == 1
+        for version in scenario["versions"]:
+            assert version["speed"] == pytest.approx(base["seconds"] / version["seconds"], rel=0.05, abs=0.01)
 
 
 def test_only_the_chosen_scenarios_run_each_once(on_server: Demo) -> None:

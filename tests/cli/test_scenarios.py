@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mongopatterns.cli import scenarios
 from mongopatterns.cli._demo import Options
 from mongopatterns.cli._rows import Row, read_rows
-from mongopatterns.cli.scenarios import Outcome, departures_async, runway_async
+from mongopatterns.cli.scenarios import (
+    Outcome,
+    _schedule,
+    departures_async,
+    hot_key_async,
+    rollover_async,
+    runway_async,
+)
+
+if TYPE_CHECKING:
+    from .conftest import CrewsReplayed
 
 Slots = Counter[tuple[str, str]]
+Departures = Counter[tuple[str, dt.datetime]]
+FAULTS = "charged twice", "idle hours as one", "rolled late"
 FLIGHTS = read_rows(Options().rows).flights
 
 
@@ -25,8 +39,8 @@ def replayed(flights: list[Row], limits: dict[str, int]) -> tuple[Slots, Counter
     used: Slots = Counter()
     told: Slots = Counter()
     refused_by: Counter[tuple[str, ...]] = Counter()
-    for now, group in runway_async.hours(flights):
-        starts = runway_async.windows(now)
+    for now, group in _schedule.hours(flights):
+        starts = _schedule.windows(now)
         for flight in group:
             keys = {window: (flight["origin"], start) for window, start in starts.items()}
             full = tuple(window for window, key in keys.items() if used[key] >= limits[window])
@@ -51,7 +65,7 @@ def test_the_registry_lists_every_file_that_is_a_scenario() -> None:
     """A file `NAME_async.py` is all it takes."""
     files = {path.name for path in Path(scenarios.__file__).parent.glob("[!_]*.py")}
     assert files == {f"{name}_{side}.py" for name in scenarios.names() for side in ("async", "sync")}
-    assert {"departures", "runway"} <= set(scenarios.names())
+    assert {"departures", "hot_key", "rollover", "runway"} <= set(scenarios.names())
 
 
 @pytest.mark.parametrize(
@@ -115,10 +129,16 @@ def test_what_is_told_too_often_is_oversold_and_what_is_not_told_was_refused() -
     assert runway_async.wrongly_refused(FLIGHTS, limits, fewer) >= 1
 
 
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_the_limit_of_the_hot_key_is_reached_and_lets_somebody_in(rows: int) -> None:
+    """However few ask, the limit is no more than they are, and at least one."""
+    assert 1 <= hot_key_async.limit_for(FLIGHTS[:rows]) <= rows
+
+
 def test_only_the_first_month_is_replayed() -> None:
     """The month's counter is read at the end: it must be the same month throughout."""
     later = [{**flight, "month": 2} for flight in FLIGHTS[:5]]
-    hours = runway_async.hours([*FLIGHTS[:20], *later])
+    hours = _schedule.hours([*FLIGHTS[:20], *later])
     assert sum(len(group) for _, group in hours) == 20
 
 
@@ -126,3 +146,55 @@ def test_the_twin_computes_the_same() -> None:
     """The generated side has the same right answers."""
     twin = importlib.import_module("mongopatterns.cli.scenarios.runway_sync")
     assert twin.limits_for(FLIGHTS) == runway_async.limits_for(FLIGHTS)
+    twin = importlib.import_module("mongopatterns.cli.scenarios.rollover_sync")
+    assert twin.limits_for(FLIGHTS) == rollover_async.limits_for(FLIGHTS)
+    assert twin.due(FLIGHTS) == rollover_async.due(FLIGHTS)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10, 60, 300, 1500])
+def test_the_model_of_the_crews_grants_what_one_departure_after_the_other_would_get(
+    crews_replayed: CrewsReplayed, rows: int
+) -> None:
+    """Hour by hour or departure by departure, the rules give the same answer, in which the model finds no fault."""
+    flights = FLIGHTS[:rows]
+    told = crews_replayed(flights)
+    assert told == rollover_async.due(flights)
+    assert told == rollover_async.due(flights, told)
+    assert 1 <= told.total() <= rows
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_of_the_three_faults_alone_goes_wrong_with_the_default_rows(
+    crews_replayed: CrewsReplayed, fault: str
+) -> None:
+    """The scenario shows what it says: the rows have hours, idle ones among them, in which each fault counts."""
+    told = crews_replayed(FLIGHTS, {fault})
+    right = rollover_async.due(FLIGHTS, told)
+    refused, oversold = (right - told).total(), (told - right).total()
+    assert refused >= 10
+    assert (oversold >= 1) == (fault == "rolled late")
+
+
+def test_the_hour_the_bank_and_the_day_all_refuse_somebody_and_let_somebody_in(
+    crews_replayed: CrewsReplayed,
+) -> None:
+    """The limits are neither idle nor all there is: some are served by the bank, some refused by hour and by day."""
+    wanted, limits = rollover_async.asked(FLIGHTS), rollover_async.limits_for(FLIGHTS)
+    due = rollover_async.due(FLIGHTS)
+    assert any(due[crew, now] * rollover_async.MINUTES > limits[crew]["hour"] for crew, now in due)
+    without_days = {crew: {**limit, "day": 10**6} for crew, limit in limits.items()}
+    by_hour = crews_replayed(FLIGHTS, limits=without_days)
+    assert wanted.total() - by_hour.total() >= 10
+    assert by_hour.total() - due.total() >= 10
+
+
+def test_what_is_told_without_room_is_oversold_and_charged_all_the_same() -> None:
+    """One departure too many is one oversold, and leaves less room for the next ones; one too few is one refused."""
+    due = rollover_async.due(FLIGHTS)
+    wanted = rollover_async.asked(FLIGHTS)
+    full = next(key for key, number in due.items() if 0 < number < wanted[key])
+    more, fewer = due + Counter([full]), due - Counter([full])
+    assert (more - rollover_async.due(FLIGHTS, more))[full] == 1
+    assert (rollover_async.due(FLIGHTS, fewer) - fewer)[full] == 1
+    nothing: Departures = Counter()
+    assert (rollover_async.due(FLIGHTS, nothing) - nothing).total() >= due.total()

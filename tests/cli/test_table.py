@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -40,6 +41,15 @@ def test_every_number_is_there_in_a_terminal_of_the_usual_width(result: DemoResu
     assert ["primitive", "12,345", "12,345", "0", "0", "0", "0", "12,345", "4.00", "2.5x"] in cells
     for told in ("Motor", "MongoDB 7.0.1", "32 calls at once", "A job. Limits: 7.", "by hand: One $inc.", "speed:"):
         assert told in text
+
+
+def test_a_scenario_with_a_baseline_of_its_own_is_named_below_the_table(result: DemoResult) -> None:
+    """Whose speed is told by another version than the usual one is said; nothing is said if there is none."""
+    told = "speed: times as fast as the usual version of the scenario, in this one run"
+    assert told in map(str.strip, printed(result, 80).splitlines())
+    other = replace(result.scenarios[0], name="hot", baseline="by_hand")
+    lines = [line.strip() for line in printed(replace(result, scenarios=(*result.scenarios, other)), 80).splitlines()]
+    assert lines[lines.index(f"{told};") + 1] == "as by hand in hot"
 
 
 def test_the_picture_is_svg_that_needs_nothing_from_elsewhere(result: DemoResult) -> None:

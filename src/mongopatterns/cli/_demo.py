@@ -96,7 +96,7 @@ class VersionResult:
         outcome: What it stored, and what went wrong.
         commands: How many commands were sent.
         seconds: How long it took.
-        speed: How many times as fast as the usual version it was.
+        speed: How many times as fast as the baseline of its scenario it was.
     """
 
     version: str
@@ -128,12 +128,14 @@ class ScenarioResult:
         title: What it is, in a few words.
         caption: What else the reader must know.
         versions: In the order in which they ran.
+        baseline: The version that the speed of the others is told by.
     """
 
     name: str
     title: str
     caption: str
     versions: tuple[VersionResult, ...]
+    baseline: str = "usual"
 
     @property
     def exact(self) -> bool:
@@ -180,6 +182,7 @@ class DemoResult:
                     "scenario": scenario.name,
                     "title": scenario.title,
                     "caption": scenario.caption,
+                    "baseline": scenario.baseline,
                     "versions": [version.to_dict() for version in scenario.versions],
                 }
                 for scenario in self.scenarios
@@ -247,24 +250,31 @@ def _load(db: Database[Row], rows: Rows, progress: Progress) -> None:
 def _run_scenario(name: str, db: Database[Row], setting: Setting, progress: Progress) -> ScenarioResult:
     """Play the versions of a scenario, one after the other, each on a clean database."""
     scenario = scenarios.find(name, asynchronous=setting.driver != "sync")
-    results: list[VersionResult] = []
+    caption = scenario.caption(setting.flights)
+    if scenario.crowded:
+        setting = setting.crowded()
+        calls = f"{setting.concurrency:,} calls at once, over {setting.connections:,} connections."
+        caption = f"{caption} {calls}".lstrip()
+    takes: dict[str, Take[Any]] = {}
+    outcomes: dict[str, Outcome] = {}
     for done, version in enumerate(VERSIONS):
         progress(f"{name}: {version.replace('_', ' ')}", done, len(VERSIONS))
         for leftover in set(db.list_collection_names()) - set(_LOADED):
             db.drop_collection(leftover)
-        function = getattr(scenario, version)
-        take = _play(function, setting)
-        results.append(
-            VersionResult(
-                version=version,
-                how=(getdoc(function) or "").partition("\n")[0],
-                outcome=scenario.judge(setting.flights, take.told, db),
-                commands=take.commands,
-                seconds=take.seconds,
-                speed=(results[0].seconds if results else take.seconds) / take.seconds,
-            )
+        takes[version] = take = _play(getattr(scenario, version), setting)
+        outcomes[version] = scenario.judge(setting.flights, take.told, db)
+    results = [
+        VersionResult(
+            version=version,
+            how=(getdoc(getattr(scenario, version)) or "").partition("\n")[0],
+            outcome=outcomes[version],
+            commands=take.commands,
+            seconds=take.seconds,
+            speed=takes[scenario.baseline].seconds / take.seconds,
         )
-    return ScenarioResult(name, scenario.title, scenario.caption(setting.flights), tuple(results))
+        for version, take in takes.items()
+    ]
+    return ScenarioResult(name, scenario.title, caption, tuple(results), scenario.baseline)
 
 
 def _play(version: Callable[[Any], Any], setting: Setting) -> Take[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -25,6 +25,9 @@ DriverName: TypeAlias = Literal["pymongo", "motor", "sync"]
 _POOL: Final = 100
 # A server that was there a moment ago is given up after this many milliseconds.
 SELECTION_MS: Final = 5_000
+# How many times as many calls a crowd is: 256 tasks, or 64 threads, which cost more, for the default of 32.
+_CROWD_OF_TASKS: Final = 8
+_CROWD_OF_THREADS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Setting:
         flights: The flights that were loaded.
         concurrency: How many calls are under way at once.
         driver: Whose client to use.
+        connections: How many the client may open; None for as many as it likes by itself, or as are needed.
     """
 
     uri: str
@@ -44,12 +48,22 @@ class Setting:
     flights: Sequence[Row]
     concurrency: int
     driver: DriverName
+    connections: int | None = None
+
+    def crowded(self) -> Setting:
+        """Return the same with many more calls at once, and no more connections.
+
+        With a connection for each call of a crowd, a version that sends a command for each is slower: more
+        commands at once are in each other's way on the server. It is to have its best case.
+        """
+        times = _CROWD_OF_THREADS if self.driver == "sync" else _CROWD_OF_TASKS
+        return replace(self, concurrency=times * self.concurrency, connections=self.concurrency)
 
     def client_options(self, *listeners: CommandListener) -> dict[str, Any]:
         """Return the options of the client, whatever its class."""
         return {
             "tz_aware": True,
-            "maxPoolSize": max(_POOL, self.concurrency),
+            "maxPoolSize": self.connections or max(_POOL, self.concurrency),
             "serverSelectionTimeoutMS": SELECTION_MS,
             "event_listeners": listeners,
         }

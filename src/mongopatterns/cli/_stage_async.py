@@ -73,6 +73,8 @@ class AsyncScenario(Generic[T]):
         primitive: With this package.
         judge: Tells from the rows, from what callers were told and from the database what came of it.
         caption: What else the reader must know, for these rows.
+        crowded: Whether it is about many more calls at once than the user asked for.
+        baseline: The version that the speed of the others is told by.
     """
 
     title: str
@@ -81,6 +83,8 @@ class AsyncScenario(Generic[T]):
     primitive: Callable[[AsyncStage], Awaitable[T]]
     judge: Callable[[Sequence[Row], T, Database[Row]], Outcome]
     caption: Callable[[Sequence[Row]], str] = lambda _: ""
+    crowded: bool = False
+    baseline: str = "usual"
 
 
 async def play(version: Callable[[AsyncStage], Awaitable[T]], setting: Setting) -> Take[T]:

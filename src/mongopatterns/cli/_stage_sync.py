@@ -75,6 +75,8 @@ class Scenario(Generic[T]):
         primitive: With this package.
         judge: Tells from the rows, from what callers were told and from the database what came of it.
         caption: What else the reader must know, for these rows.
+        crowded: Whether it is about many more calls at once than the user asked for.
+        baseline: The version that the speed of the others is told by.
     """
 
     title: str
@@ -83,6 +85,8 @@ class Scenario(Generic[T]):
     primitive: Callable[[Stage], T]
     judge: Callable[[Sequence[Row], T, Database[Row]], Outcome]
     caption: Callable[[Sequence[Row]], str] = lambda _: ""
+    crowded: bool = False
+    baseline: str = "usual"
 
 
 def play(version: Callable[[Stage], T], setting: Setting) -> Take[T]:

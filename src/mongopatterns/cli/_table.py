@@ -43,7 +43,7 @@ def render(result: DemoResult) -> RenderableType:
         title=f"{result.rows:,} flights, {result.concurrency} calls at once, {_DRIVERS[result.driver]}, "
         f"MongoDB {result.server}\n",
         title_justify="left",
-        caption="\nspeed: times as fast as the usual version of the scenario, in this one run",
+        caption=f"\nspeed: times as fast as the usual version of the scenario, in this one run{_exceptions(result)}",
         caption_justify="left",
     )
     table.add_column("scenario\n  version", no_wrap=True)
@@ -78,6 +78,13 @@ def _cells(version: VersionResult) -> Iterator[Text]:
     yield Text(f"{version.commands:,}")
     yield Text(f"{version.seconds:.2f}")
     yield Text(f"{version.speed:.1f}x")
+
+
+def _exceptions(result: DemoResult) -> str:
+    """Say on a line of its own where the speed is told by another version."""
+    others = [scenario for scenario in result.scenarios if scenario.baseline != "usual"]
+    told = ", ".join(f"as {scenario.baseline.replace('_', ' ')} in {scenario.name}" for scenario in others)
+    return f";\n{told}" if told else ""
 
 
 def _notes(scenario: ScenarioResult) -> Iterator[RenderableType]:

@@ -29,9 +29,12 @@ SCENARIO = AsyncScenario(
   callers were told; `judge` gets it as `told`, the same rows, and a synchronous database whatever the driver.
 * Each of them finds the collections `flights`, `airlines`, `planes` and `airports`, to be read only, and
   nothing else: whatever else a version stored is dropped before the next one.
+* A clock that moves is set by hand, with `now=`: nothing waits. `_schedule.py` reads it from the rows.
 * Be honest. The usual version is what applications do, without a sleep or a trick that makes it worse; the one
-  by hand is the best that can be written in a few lines.
+  by hand is the best that can be written in a few lines. If the rules themselves are hard, it is the repair
+  that people write, and a plain model in the file says what is right.
 * `caption=` adds a sentence for the reader, from the rows: limits that depend on their number, for example.
+* `crowded=True` makes many more calls at once; `baseline="by_hand"` has the speed told by that version.
 * A version takes at most two or three seconds with the default number of rows: use fewer
   (`stage.flights[:500]`) where the job is slow.
 '''

@@ -11,9 +11,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from statistics import median
-from zoneinfo import ZoneInfo
 
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
@@ -22,14 +20,10 @@ from mongopatterns import AsyncQuota, QuotaSpec, Window
 from mongopatterns.cli._rows import Row
 from mongopatterns.cli._stage_async import AsyncScenario, AsyncStage
 from mongopatterns.cli.scenarios import Outcome
-
-NEW_YORK = ZoneInfo("America/New_York")
+from mongopatterns.cli.scenarios._schedule import WINDOWS, hours, windows
 
 Slots = Counter[tuple[str, str]]
 """How many slots, by airport and by the start of the window."""
-
-# Each window by how much of `2013-01-31T23` tells it from the others.
-WINDOWS = {"hour": 13, "day": 10, "month": 7}
 
 
 async def usual(stage: AsyncStage) -> Slots:
@@ -98,19 +92,6 @@ async def replay(stage: AsyncStage, ask: Callable[[dt.datetime, Row], Awaitable[
         hour = windows(now)["hour"]
         told.update((flight["origin"], hour) for flight, granted in zip(flights, answers, strict=True) if granted)
     return told
-
-
-def hours(flights: Sequence[Row]) -> list[tuple[dt.datetime, list[Row]]]:
-    """Group the flights of the first month by the hour of the schedule."""
-    month = [flight for flight in flights if flight["month"] == flights[0]["month"]]
-    month.sort(key=lambda flight: flight["time_hour"])
-    return [(now, list(group)) for now, group in groupby(month, key=lambda flight: flight["time_hour"])]
-
-
-def windows(now: dt.datetime) -> dict[str, str]:
-    """Name the hour, the day and the month of an instant, in New York."""
-    hour = f"{now.astimezone(NEW_YORK):%Y-%m-%dT%H}"
-    return {window: hour[:length] for window, length in WINDOWS.items()}
 
 
 def judge(flights: Sequence[Row], told: Slots, db: Database[Row]) -> Outcome:
