@@ -15,9 +15,23 @@ from mongopatterns.testing import EmbeddedMongo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+COMBINING_ASYNC = """\
+sold 100 of 300, different remainders 100
+a tenth as many commands, or fewer: True
+"""
+COMBINING_SYNC = """\
+sold 100 of 300, different remainders 100
+half as many commands, or fewer: True
+"""
 COUNTER = """\
 counted 100, different totals 100
 never viewed: 0
+"""
+LIMITER = """\
+admitted 5 of 40
+refused, with Retry-After: True
+forgotten: True, left: 5
+admitted 10 of 15
 """
 QUOTA = """\
 allowed: True, left this hour: 55
@@ -25,11 +39,25 @@ granted 11 of 20
 refused by the hour
 used this month: 62.5, past the limit of: hour
 """
+RESERVATION = """\
+held 3 of 5, free: 10
+settled: held 30, charged now: True
+already: held 0, charged now: False
+released: True
+settled: held 30, charged now: True
+used 62.5, held 0, free 37.5
+"""
 PRINTED = {
+    "combining_async.py": COMBINING_ASYNC,
+    "combining_sync.py": COMBINING_SYNC,
     "counter_async.py": COUNTER,
     "counter_sync.py": COUNTER,
+    "limiter_async.py": LIMITER,
+    "limiter_sync.py": LIMITER,
     "quota_async.py": QUOTA,
     "quota_sync.py": QUOTA,
+    "reservation_async.py": RESERVATION,
+    "reservation_sync.py": RESERVATION,
 }
 
 
