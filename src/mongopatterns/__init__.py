@@ -3,6 +3,7 @@
 from mongopatterns.counters import (
     AsyncCounter,
     AsyncQuota,
+    AsyncRateLimiter,
     Counter,
     CounterSpec,
     Decision,
@@ -10,6 +11,7 @@ from mongopatterns.counters import (
     QuotaSpec,
     Rate,
     RateDecision,
+    RateLimiter,
     RateLimiterSpec,
     Reservation,
     Rollover,
@@ -37,6 +39,7 @@ from mongopatterns.typing import Durability
 __all__ = [
     "AsyncCounter",
     "AsyncQuota",
+    "AsyncRateLimiter",
     "Counter",
     "CounterSpec",
     "Decision",
@@ -53,6 +56,7 @@ __all__ = [
     "QuotaSpec",
     "Rate",
     "RateDecision",
+    "RateLimiter",
     "RateLimiterSpec",
     "RepeatedCommands",
     "Reservation",

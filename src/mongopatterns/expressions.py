@@ -98,6 +98,7 @@ def check_path(argument: str, path: object) -> str:
             raise UsageError(argument, f"{path!r} has a part that begins with '$', which is an operator's name")
         if "\0" in part:
             raise UsageError(argument, f"{path!r} holds a NUL character")
+    _check_storable(argument, path)
     return path
 
 

@@ -160,7 +160,7 @@ def test_only_a_hit_that_a_new_document_admits_may_make_one() -> None:
             small = plan.ask("hit", "alice", 1)
             assert plan.together([ask, ask], token=TOKEN).command.upsert is upsert
             assert plan.together([ask, small], token=TOKEN).command.upsert is True
-    plan = plan_of(create=None)
+    plan = plan_of(create=None, ttl_field=None)
     assert plan.hit(plan.ask("hit", "alice", 1), token=TOKEN).command.upsert is False
 
 
@@ -241,7 +241,7 @@ def test_an_unknown_key_is_told_by_this_process(algorithm: Any) -> None:
     clock = NOON + dt.timedelta(microseconds=1234)
     decision = plan.decide(call, None, clock=clock)
     assert (decision.at, decision.resets_at, decision.remaining) == (NOON + MS, NOON + MS, 5)
-    plan = plan_of(algorithm, create=None)
+    plan = plan_of(algorithm, create=None, ttl_field=None)
     with pytest.raises(DocumentNotFound):
         plan.decide(plan.hit(plan.ask("hit", "alice", 9), token=TOKEN), None, clock=NOON)
 

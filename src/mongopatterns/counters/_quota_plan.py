@@ -7,8 +7,9 @@ A quota's state is one small document under the spec's path, inside the caller's
  "hour": {"end": <when the window ends>, "used": 3, "bank": 20}, "day": {...}}
 ```
 
-and, once they are used, `extra` (what was granted: `left`, and what of it was `lent` to the windows that run
-`until` a time), `holds` (reservations), `meters`, `once` (ids that were counted) and `note` (what the last unusual call has to tell).
+and, once they are used, `extra` (what was granted: `left`, and what of it was `lent` to the windows that run `until`
+a time), `holds` (reservations), `meters`, `once` (ids that were counted) and `note` (what the last unusual call has
+to tell).
 
 A window is known by its *end*. As long as the server's clock is before it nothing moves, so a clock that steps
 back, or a zone whose midnight comes twice, cannot reopen a window. Past it, one expression rolls the window on,

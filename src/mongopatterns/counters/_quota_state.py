@@ -132,7 +132,7 @@ class Standing:
         for free_at, held in self._held_from():
             start = 0.0 if free_at is None or self.now is None else max(0.0, (free_at - self.now).total_seconds())
             short = subtract(add(asked, held), self.extra)
-            if (wait := self._window_wait(self.windows[name], short, cycle)) is not None:
+            if (wait := self._window_wait(self.windows[name], short, cycle, free_at)) is not None:
                 waits.append(max(start, wait))
         return min(waits, default=None)
 
@@ -144,12 +144,13 @@ class Standing:
             steps.append((until, held))
         return steps
 
-    def _window_wait(self, reading: Reading, asked: Number, cycle: Cycle) -> float | None:
-        if asked <= reading.room:
+    def _window_wait(self, reading: Reading, asked: Number, cycle: Cycle, free_at: dt.datetime | None) -> float | None:
+        # (what a bank holds above its cap, because the cap was lowered, is gone when the window has ended)
+        ended = free_at is not None and reading.end is not None and free_at >= reading.end
+        if asked <= reading.room and not ended:
             return 0.0
         limit = reading.limit or 0
         bank = min(reading.cap, add(reading.bank, reading.left))
-        bank = max(bank, min(reading.bank, reading.cap))
         most = add(limit, max(bank, reading.cap if limit else 0))
         if asked > most or reading.banked_until is None or self.now is None:
             return None

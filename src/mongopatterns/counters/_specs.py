@@ -9,11 +9,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from decimal import Context, Decimal
+from fractions import Fraction
 from typing import Any, Final, Literal, TypeAlias
 
-from bson import ObjectId
+from bson import Decimal128, ObjectId
 
-from mongopatterns.amounts import Amount, Number, amount_value
+from mongopatterns.amounts import Amount, Number, amount_value, plain
 from mongopatterns.counters._verdicts import Decision, RateDecision
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import Field, at_path, check_document, check_path
@@ -31,9 +33,14 @@ from mongopatterns.windows import (
 )
 
 _MAX_FACTOR: Final = 1000  # keeps every cap below 2**63, so that no bank leaves the integers
-# The levels of a token bucket are counted in units times milliseconds: these keep them below 2**62.
-_MAX_RATE: Final = 10**7
-_LONGEST_RATE: Final = dt.timedelta(days=366)
+# A rate limiter counts in units times milliseconds. These keep its sums below 10**18, which are integers of 64 bits,
+# and decimals with 16 places in the 34 digits of a Decimal128.
+MAX_RATE: Final = 10**7
+LONGEST_RATE: Final = dt.timedelta(days=366)
+_RATE_PLACES: Final = 16
+_LAST_PLACE: Final = Decimal(1).scaleb(-_RATE_PLACES)
+_EXACT: Final = Context(prec=34)  # a caller's own decimal context plays no part
+_LONGEST_DRAIN: Final = dt.timedelta(days=3660)
 
 
 # Definitions -------------------------------------------------------------------------------------------------
@@ -256,6 +263,10 @@ class CounterSpec(KeyedSpec):
             raise UsageError("create", f"{self.path.split('.')[0]!r} holds the counter: leave it out")
         object.__setattr__(self, "meters", _names("meters", self.meters))
         object.__setattr__(self, "set_now", _names("set_now", self.set_now))
+        if _overlap(self.once_path, self.key_field):
+            raise UsageError("path", f"{self.once_path!r}, where ids are kept, overlaps {self.key_field!r}")
+        if self.create and self.once_path in self.create:
+            raise UsageError("create", f"{self.once_path!r} holds the ids of once=: leave it out")
         taken = ["_id", self.key_field, self.path, self.once_path]
         for argument, paths in (("meters", self.meters), ("set_now", self.set_now)):
             for path in paths:
@@ -369,12 +380,29 @@ class QuotaSpec(KeyedSpec):
         return QuotaPlan(self, self.collection).read(document, amount, now=now)
 
 
+def cost_value(argument: str, cost: object) -> int | Decimal128:
+    """Turn what a hit costs, or a rate admits, into what travels: as `amount_value`, with at most 16 places.
+
+    Raises:
+        UsageError: If it is no number greater than 0, too large, or a Decimal with more places.
+    """
+    value = amount_value(argument, cost)
+    if isinstance(value, int):
+        return value
+    exact = value.to_decimal()
+    rounded = exact.quantize(_LAST_PLACE, context=_EXACT)
+    if not rounded or (rounded != exact and not isinstance(cost, float)):
+        raise UsageError(argument, f"expected at most {_RATE_PLACES} decimal places, got {cost!r}")
+    number = plain(rounded)
+    return number if isinstance(number, int) else Decimal128(number)
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Say how much is allowed in how long.
 
     Attributes:
-        limit: How much: greater than 0, at most 10**7.
+        limit: How much: greater than 0, at most 10**7, with at most 16 decimal places. Kept as an int or Decimal.
         per: In how long: seconds, or a timedelta; whole milliseconds, at most 366 days.
     """
 
@@ -382,17 +410,18 @@ class Rate:
     per: float | dt.timedelta
 
     def __post_init__(self) -> None:
-        amount_value("Rate.limit", self.limit)
-        if self.limit > _MAX_RATE:
-            raise UsageError("Rate.limit", f"expected at most {_MAX_RATE}, got {self.limit!r}")
+        limit = plain(cost_value("Rate.limit", self.limit))
+        if limit > MAX_RATE:
+            raise UsageError("Rate.limit", f"expected at most {MAX_RATE}, got {self.limit!r}")
+        object.__setattr__(self, "limit", limit)
         per = self.per
         if not isinstance(per, dt.timedelta):
             amount_value("Rate.per", per)
-            if per > _LONGEST_RATE.total_seconds():
-                raise UsageError("Rate.per", f"expected at most {_LONGEST_RATE.days} days, got {per!r} seconds")
+            if per > LONGEST_RATE.total_seconds():
+                raise UsageError("Rate.per", f"expected at most {LONGEST_RATE.days} days, got {per!r} seconds")
             per = dt.timedelta(seconds=float(per))
-        if check_length("Rate.per", per) > _LONGEST_RATE:
-            raise UsageError("Rate.per", f"expected at most {_LONGEST_RATE.days} days, got {per!r}")
+        if check_length("Rate.per", per) > LONGEST_RATE:
+            raise UsageError("Rate.per", f"expected at most {LONGEST_RATE.days} days, got {per!r}")
         object.__setattr__(self, "per", per)
 
     @property
@@ -410,6 +439,11 @@ Algorithm: TypeAlias = Literal["fixed", "sliding", "token_bucket"]
 class RateLimiterSpec(KeyedSpec):
     """Define a rate limiter: one small document per key, which the server deletes when it means nothing any more.
 
+    A changed definition works on what is stored. What was admitted counts against the new limit; a window that runs
+    keeps its end, and the next one has the new length; the level of a bucket stays the same number of hits, and
+    drains at the new rate. Documents expire as it was when they were last written. The state of another algorithm is
+    a `StateError` until it is reset.
+
     Attributes:
         collection: The collection's name.
         rate: How much is allowed in how long.
@@ -425,7 +459,9 @@ class RateLimiterSpec(KeyedSpec):
         key_type: `ObjectId` to accept ids as text.
         create: Further fields of a document made by its first hit; None never to make one.
         ttl_field: The field by which the server deletes documents that have expired, by the TTL index among
-            `indexes()`. None where the state lives in documents of yours, which must stay.
+            `indexes()`: the time from which nothing counts, and five minutes, because the clock of a new primary may
+            lie behind. A later date that stands there stays; anything but a date is a `StateError`. None where the
+            state lives in documents of yours, which must stay.
 
     Raises:
         UsageError: On any value that cannot work, when the spec is made.
@@ -445,18 +481,38 @@ class RateLimiterSpec(KeyedSpec):
         if self.algorithm not in ("fixed", "sliding", "token_bucket"):
             raise UsageError("algorithm", f"expected 'fixed', 'sliding' or 'token_bucket', got {self.algorithm!r}")
         if self.burst is not None:
-            if self.algorithm != "token_bucket":
-                raise UsageError("burst", f"belongs to 'token_bucket', and the algorithm is {self.algorithm!r}")
-            amount_value("burst", self.burst)
-            if self.burst > _MAX_RATE:
-                raise UsageError("burst", f"expected at most {_MAX_RATE}, got {self.burst!r}")
+            self._check_burst(self.burst)
+        drain = Fraction(self.at_once) / Fraction(self.rate.limit) * self.rate.milliseconds
+        if drain > _LONGEST_DRAIN // dt.timedelta(milliseconds=1):
+            raise UsageError(
+                "burst", f"a full bucket takes more than {_LONGEST_DRAIN.days} days to refill at that rate"
+            )
         if self.ttl_field is not None:
-            if not isinstance(self.ttl_field, str) or "." in check_path("ttl_field", self.ttl_field):
-                raise UsageError("ttl_field", f"expected the name of a field of the document, got {self.ttl_field!r}")
-            if any(_overlap(self.ttl_field, taken) for taken in ("_id", self.key_field, self.path)):
-                raise UsageError("ttl_field", f"{self.ttl_field!r} overlaps the key or the state")
-            if self.create and self.ttl_field in self.create:
-                raise UsageError("create", f"{self.ttl_field!r} is written by the calls: leave it out")
+            self._check_ttl_field(self.ttl_field)
+
+    def _check_burst(self, burst: Amount) -> None:
+        if self.algorithm != "token_bucket":
+            raise UsageError("burst", f"belongs to 'token_bucket', and the algorithm is {self.algorithm!r}")
+        number = plain(cost_value("burst", burst))
+        if number > MAX_RATE:
+            raise UsageError("burst", f"expected at most {MAX_RATE}, got {burst!r}")
+        object.__setattr__(self, "burst", number)
+
+    def _check_ttl_field(self, name: object) -> None:
+        if self.create is None:
+            problem = "documents that are not made here (create=None) must not be deleted here: say ttl_field=None"
+            raise UsageError("ttl_field", problem)
+        if not isinstance(name, str) or "." in check_path("ttl_field", name):
+            raise UsageError("ttl_field", f"expected the name of a field of the document, got {name!r}")
+        if any(_overlap(name, taken) for taken in ("_id", self.key_field, self.path)):
+            raise UsageError("ttl_field", f"{name!r} overlaps the key or the state")
+        if self.create and name in self.create:
+            raise UsageError("create", f"{name!r} is written by the calls: leave it out")
+
+    @property
+    def at_once(self) -> Number:
+        """The most that is admitted at once: the burst of a token bucket, or the rate's limit."""
+        return plain(self.rate.limit if self.burst is None else self.burst)
 
     def indexes(self) -> tuple[Index, ...]:
         """Return the indexes that must exist: a unique one on `key_field`, and the one that deletes documents."""

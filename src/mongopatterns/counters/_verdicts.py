@@ -300,7 +300,7 @@ def _seconds(now: dt.datetime | None, then: dt.datetime | None) -> int | None:
 
 
 def _wait(retry_after: float | None) -> str:
-    return "it will not fit later either" if retry_after is None else f"retry in {retry_after:.0f} s"
+    return "it will not fit later either" if retry_after is None else f"retry in {math.ceil(retry_after)} s"
 
 
 def _json(value: Any) -> Any:
