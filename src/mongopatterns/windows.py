@@ -141,8 +141,7 @@ class Calendar:
             # hour off in zones that have shifted by half an hour since (Lord Howe, Norfolk).
             minutes = {"$subtract": [60, {"$minute": {"date": date, "timezone": self.zone}}]}
             return {"$add": [{"$dateTrunc": {"date": date, "unit": "minute"}}, {"$multiply": [minutes, 60_000]}]}
-        # One unit on, then back to the start of that window: adding a unit to a *start* would be wrong where a
-        # day begins at 01:00 because midnight is skipped.
+        # One unit on, then back to the start of that window, which is later than 00:00 where midnight is skipped.
         following = {"$dateAdd": {"startDate": date, "unit": self.unit, "amount": 1, "timezone": self.zone}}
         return {"$dateTrunc": {"date": following, "unit": self.unit, "timezone": self.zone, **_week(self.unit)}}
 
@@ -267,7 +266,14 @@ class Anniversary:
             local = local.replace(year=year, month=month, day=day)
         else:
             local += dt.timedelta(days=steps * (7 if self.unit == "week" else 1))
-        return local.astimezone(dt.timezone.utc)
+        if not steps:
+            return end
+        # Of a local time that comes twice, the one with the offset that it had; one that is skipped comes later.
+        first, second = (local.replace(fold=fold) for fold in (0, 1))
+        offset = end.astimezone(ZoneInfo(self.zone)).utcoffset()
+        comes_twice = first.utcoffset() > second.utcoffset()  # type: ignore[operator]  # both are aware
+        chosen = second if comes_twice and second.utcoffset() == offset else first
+        return chosen.astimezone(dt.timezone.utc)
 
     def idle_until(self, end: dt.datetime, now: dt.datetime) -> int:
         """Count the whole units from the end of one window to `now`."""

@@ -92,6 +92,7 @@ BAD_SPECS: list[tuple[str, Any]] = [
     ("ttl_field", lambda: spec_of(ttl_field="$a")),
     ("ttl_field", lambda: spec_of(ttl_field="")),
     ("ttl_field", lambda: spec_of(ttl_field=5)),
+    ("ttl_field", lambda: spec_of(create=None)),
     ("ttl_field", lambda: spec_of(ttl_field="_id")),
     ("ttl_field", lambda: spec_of(ttl_field="rate")),
     ("ttl_field", lambda: spec_of(path="rates.login", ttl_field="rates")),

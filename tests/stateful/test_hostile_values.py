@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import secrets
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
-from bson import Decimal128, Int64
+import pytest
+from bson import Decimal128, Int64, ObjectId, encode
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pymongo import MongoClient
 
 from mongopatterns import Counter, CounterSpec, Field, Quota, QuotaSpec, Rollover, StateError, UsageError, Window
 from mongopatterns.expressions import bson_identity, literal, merge_at
@@ -134,3 +139,228 @@ def test_server_and_reader_agree_on_what_is_a_state(mongopatterns_db: Any, windo
     assert (str(after) != str(before)) is granted
     if granted:
         assert after[0]["q"]["at"] == NOON.replace(tzinfo=None)
+
+
+# What a quota refuses before anything is sent ----------------------------------------------------------------
+
+NUMBERS = [
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    -1,
+    10**15 + 1,
+    10**400,
+    1e16,
+    True,
+    "1",
+    "$used",
+    b"1",
+    [1],
+    {"$add": [1, 2]},
+    1j,
+    Decimal("NaN"),
+    Decimal("sNaN"),
+    Decimal("Infinity"),
+    Decimal("1E-19"),
+    Decimal("0." + "1" * 40),
+    Decimal("1E+400"),
+    Decimal128("1"),
+    dt.timedelta(1),
+]
+TEXTS = ["", "x" * 201, "a\0b", "\ud800", 5, b"id", True, ["x"], {"$gt": ""}, 1.5]
+TIMES = [0, 0.0009, -1, 31 * 86_400 + 1, float("nan"), float("inf"), 10**400, True, "60", None, Decimal(5), [60]]
+TOKENS = [
+    None,
+    "",
+    "x",
+    "$token",
+    "\ud800",
+    "\0",
+    "é",
+    5,
+    b"\xff\xff",
+    ObjectId(),
+    {"k": 1},
+    "AAAA",
+    *(base64.urlsafe_b64encode(encode(document)).decode() for document in ({}, {"k": 1}, {"k": None, "i": ObjectId()})),
+    base64.urlsafe_b64encode(encode({"k": 1, "i": "no id"})).decode(),
+    base64.urlsafe_b64encode(encode({"k": [1], "i": ObjectId()})).decode(),
+    base64.urlsafe_b64encode(encode({"k": {"$gt": ""}, "i": ObjectId()})).decode(),
+]
+METERS = [5, "cost", ["cost"], {"other": 1}, {"$cost": 1}, {None: 1}, {"co\0st": 1}, {"cost.x": 1}, {"\ud800": 1}]
+STATES: list[tuple[str, dict[str, Any]]] = [
+    ("used", {}),
+    ("used", {"used": {}, "banked": {}}),
+    ("used", {"used": 5}),
+    ("used", {"used": [("hour", 1)]}),
+    ("used", {"used": {"hour": 1, "year": 1}}),
+    ("used", {"used": {"$set": 1}}),
+    ("used", {"used": {None: 1}}),
+    ("used", {"used": {"\ud800": 1}}),
+    ("banked", {"banked": "hour"}),
+    ("banked", {"banked": {"day": 1}}),  # has no rollover
+    ("banked", {"used": {"hour": 1}, "banked": {"ho\0ur": 1}}),
+]
+
+
+def refused_calls(quota: Quota, token: str) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    """List the argument, a value that it cannot take, and the call."""
+    for number in [*NUMBERS, None, 0]:
+        yield "amount", number, lambda value: quota.consume("k", value)
+        yield "amount", number, lambda value: quota.record("k", value)
+        yield "amount", number, lambda value: quota.refund("k", value)
+        yield "amount", number, lambda value: quota.grant("k", value)
+        yield "amount", number, lambda value: quota.reserve("k", value, ttl=1)
+    for number in [*NUMBERS, None]:
+        yield "used", number, lambda value: quota.settle(token, value)
+        yield "meters.cost", number, lambda value: quota.consume("k", 1, meters={"cost": value})
+        yield "meters.cost", number, lambda value: quota.settle(token, 1, meters={"cost": value})
+        yield "used.hour", number, lambda value: quota.set_state("k", used={"hour": value})
+        yield "banked.hour", number, lambda value: quota.set_state("k", banked={"hour": value})
+    for meters in METERS:
+        yield "meters", meters, lambda value: quota.consume("k", 1, meters=value)
+        yield "meters", meters, lambda value: quota.record("k", 1, meters=value)
+        yield "meters", meters, lambda value: quota.refund("k", 1, meters=value)
+        yield "meters", meters, lambda value: quota.settle(token, 1, meters=value)
+    for text in TEXTS:
+        yield "once", text, lambda value: quota.consume("k", 1, once=value)
+        yield "once", text, lambda value: quota.refund("k", 1, once=value)
+        yield "once", text, lambda value: quota.grant("k", 1, once=value)
+    for time in TIMES:
+        yield "ttl", time, lambda value: quota.reserve("k", 1, ttl=value)
+    for bad in TOKENS:
+        yield "token", bad, lambda value: quota.settle(value, 1)
+        yield "token", bad, quota.release
+    for argument, state in STATES:
+        yield argument, state, lambda value: quota.set_state("k", **value)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "amount",
+        "meters",
+        "meters.cost",
+        "used.hour",
+        "banked",
+        "banked.hour",
+        "used",
+        "once",
+        "ttl",
+        "token",
+    ],
+)
+def test_what_a_quota_cannot_take_is_named_and_never_sent(
+    mongopatterns_server: Any, recorder: Any, commands: Any, mongopatterns_db_name: str, argument: str
+) -> None:
+    """Hostile amounts, meters, ids, times, tokens and states are refused by the name of the argument, unsent."""
+    windows = [Window.hour(5, rollover=Rollover(cap=9)), Window.day(50)]
+    spec = QuotaSpec("q", path="q", windows=windows, meters=("cost",))
+    wrong: list[Any] = []
+    with (
+        MongoClient(mongopatterns_server.uri, event_listeners=[recorder]) as client,
+        Quota(client[mongopatterns_db_name], spec, combine=True) as quota,
+    ):
+        token = quota.reserve("k", 1, ttl=60).token
+        assert token is not None
+        commands.clear()
+        for named, value, call in refused_calls(quota, token):
+            if named != argument:
+                continue
+            try:
+                call(value)
+            except UsageError as error:
+                told = error.argument
+            except Exception as error:  # noqa: BLE001  # all that went wrong is shown at once
+                told = repr(error)
+            else:
+                told = "was taken"
+            if told != argument or commands.sent:
+                wrong.append((argument, repr(value)[:60], told[:200], commands.names))
+            commands.clear()
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+@pytest.mark.parametrize(
+    ("argument", "make"),
+    [
+        *(("once_kept", lambda value=value: {"once_kept": value}) for value in (0, -1, 1001, True, 1.5, "32", None)),
+        *(
+            ("meters", lambda value=value: {"meters": value})
+            for value in ("cost", [5], ["a.b"], ["$a"], [""], ["a\0"], ["\ud800"], ["a", "a"], None, {"a": 1}.keys())
+        ),
+        *(("align", lambda value=value: {"align": value}) for value in (None, True, "first use", "$first_use", 1)),
+        *(
+            ("Window.align", lambda value=value: {"windows": [Window.hour(1, align=value)]})
+            for value in (True, "now", 0, ["calendar"])
+        ),
+        *(
+            ("Window.every", lambda value=value: {"windows": [Window.every(value, 1)]})
+            for value in (
+                60,
+                "1h",
+                dt.timedelta(0),
+                dt.timedelta(-1),
+                dt.timedelta(microseconds=1500),
+                dt.timedelta.max,
+            )
+        ),
+    ],
+)
+def test_what_a_definition_cannot_take_is_named(argument: str, make: Any) -> None:
+    """A hostile definition is refused when it is made, by the name of the argument."""
+    with pytest.raises(UsageError) as caught:
+        QuotaSpec("q", **{"path": "q", "windows": [Window.hour(1)], **make()})
+    assert caught.value.argument == argument
+
+
+# The rest of a quota's state: grants, reservations, meters and ids.
+instants = st.sampled_from([NOON - dt.timedelta(hours=1), NOON + dt.timedelta(hours=1)])
+parts: Any = values | stored_numbers
+holds = st.fixed_dictionaries({}, optional={"id": values, "n": parts, "until": values | instants})
+rest = st.fixed_dictionaries(
+    {},
+    optional={
+        "extra": values | st.fixed_dictionaries({}, optional={"left": parts, "lent": parts}),
+        "holds": values | st.lists(holds, max_size=3),
+        "meters": values | st.fixed_dictionaries({}, optional={"cost": parts, "other": values}),
+        "once": values | st.lists(values, max_size=3),
+        "note": values,
+    },
+)
+
+
+@relaxed
+@example({"holds": [7]}, "grant")
+@example({"holds": [{"id": 1, "n": -50, "until": NOON + dt.timedelta(hours=1)}]}, "consume")
+@example({"extra": [{"left": 5}]}, "consume")
+@example({"meters": 7}, "record")
+@example({"once": 7}, "consume once")
+@given(rest, st.sampled_from(["consume", "record", "refund", "grant", "reserve", "consume once", "set_state"]))
+def test_server_and_reader_agree_on_the_rest_of_a_state(mongopatterns_db: Any, stored: Any, name: str) -> None:
+    """Whatever stands beside the windows: a call is applied and told so, or it is an error and changes nothing."""
+    window = {"end": NOON + dt.timedelta(hours=1), "used": 1}
+    mongopatterns_db.q.delete_many({})
+    mongopatterns_db.q.insert_one({"_id": 1, "q": {"at": NOON, "hour": window, **stored}})
+    quota = Quota(mongopatterns_db, QuotaSpec("q", path="q", windows=[Window.hour(4)], meters=("cost",)))
+    calls: dict[str, Callable[[], Any]] = {
+        "consume": lambda: quota.consume(1, 2, now=NOON),
+        "record": lambda: quota.record(1, 2, now=NOON),
+        "refund": lambda: quota.refund(1, 1, now=NOON),
+        "grant": lambda: quota.grant(1, 2, now=NOON),
+        "reserve": lambda: quota.reserve(1, 2, ttl=60, now=NOON),
+        "consume once": lambda: quota.consume(1, 2, once="x", now=NOON),
+        "set_state": lambda: quota.set_state(1, used={"hour": 2}, now=NOON),
+    }
+    before = mongopatterns_db.command("find", "q")["cursor"]["firstBatch"]
+    try:
+        told = calls[name]()
+    except StateError:
+        granted = False
+    else:
+        granted = bool(told)
+        verdict = getattr(told, "decision", told)
+        assert verdict.to_dict()["used"].keys() == {"hour"}  # (worked out only now: it can be told)
+        assert granted or verdict.limited_by == "hour"
+    after = mongopatterns_db.command("find", "q")["cursor"]["firstBatch"]
+    assert (str(after) != str(before)) is granted

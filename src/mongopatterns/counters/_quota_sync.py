@@ -222,8 +222,8 @@ class Quota:
         """End a reservation, and charge what was used of it: less than was held, or 0, or more.
 
         It has happened, and is charged in full as `record` does. Settling twice charges once. A reservation that
-        has expired is charged all the same, and the outcome says that it was late. (Of one key the last 32 that
-        expired are known.)
+        has expired is charged all the same, and the outcome says that it was late. (Of a key's reservations that
+        expired, the 32 that were made last are known.)
         """
         ask, hold = self._plan.hold("settle", token, used, meters)
         call = self._plan.write(ask, token=ObjectId(), now=now, hold=hold)

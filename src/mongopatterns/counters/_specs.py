@@ -368,8 +368,8 @@ class QuotaSpec(KeyedSpec):
         Args:
             document: The document, with the key field, the state and the fields that limits are read from.
             amount: What `allowed` is about, as in `peek`.
-            now: The time to bring the windows to. Without it they are told as of the last grant, and windows
-                that were never charged are missing in `resets_at`.
+            now: The time to bring the windows to. Without it they are told as of the last write; of a document
+                without a state, `resets_at` is empty.
 
         Raises:
             UsageError: On a bad amount or time.
