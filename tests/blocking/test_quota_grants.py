@@ -334,3 +334,38 @@ def test_a_lost_reply_counts_once_and_keeps_its_verdict(db: Any, mongopatterns_s
         del verdict["key"]
     assert verdicts[:2] == verdicts[2:]
     assert verdicts[0]["extra"] == {"grant": 16, "refund": 5}[call]
+
+
+@pytest.mark.parametrize("given", ["grant", "reservation"])
+def test_what_another_process_gave_is_met_once(db: Any, commands: Any, given: str) -> None:
+    """A binding that has not seen grants or reservations reckons with the first one it meets, in one more command."""
+    spec = QuotaSpec("quotas", path="q", windows=[Window.hour(10)])
+    elsewhere, here = Quota(db, spec), Quota(db, spec)
+    assert here.consume("a", 1, now=NOON)
+    if given == "grant":
+        elsewhere.grant("a", 5, now=NOON)
+    else:
+        assert elsewhere.reserve("a", 4, ttl=60, now=NOON)
+    room = 14 if given == "grant" else 5
+    commands.sent.clear()
+    refused = here.consume("a", room + 1, now=NOON)
+    assert not refused
+    assert refused.remaining == {"hour": room}
+    assert commands.names == ["findAndModify"] * 2
+    commands.sent.clear()
+    granted = here.consume("a", room, now=NOON)
+    assert granted
+    assert granted.remaining == {"hour": 0}
+    assert not here.consume("a", 1, now=NOON)
+    assert commands.names == ["findAndModify"] * 2
+
+
+def test_a_record_meets_a_grant_once(db: Any) -> None:
+    """What is recorded beyond the limit is paid by a grant that another process gave, though nobody here knew of it."""
+    spec = QuotaSpec("quotas", path="q", windows=[Window.hour(10)])
+    elsewhere, here = Quota(db, spec), Quota(db, spec)
+    assert here.consume("a", 10, now=NOON)
+    elsewhere.grant("a", 5, now=NOON)
+    recorded = here.record("a", 3, now=NOON)
+    assert (recorded.extra, recorded.used) == (2, {"hour": 13})
+    assert elsewhere.peek("a", now=NOON).remaining == {"hour": 2}

@@ -111,4 +111,7 @@ def test_shells_are_thin(path: Path) -> None:
     assert waits >= statements / 10
     if path.name != "_combining_async.py":  # (whether calls travel together is its one question)
         decisions = [node for node in ast.walk(tree) if isinstance(node, (ast.If, ast.For, ast.While))]
-        assert not decisions, "a decision in a shell"
+        # (the plan may ask for one more command: that is what a shell is for)
+        asked = [node for node in decisions if isinstance(node, ast.If) and isinstance(node.test, ast.NamedExpr)]
+        assert [ast.unparse(node.test.value.func) for node in asked] == ["self._plan.again"] * len(asked)  # type: ignore[attr-defined]
+        assert decisions == asked, "a decision in a shell"

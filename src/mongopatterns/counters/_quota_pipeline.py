@@ -31,6 +31,10 @@ MAX_HOLDS: Final = 1000
 _KEPT_EXPIRED: Final = 32  # reservations that nobody settled: kept, so that settling late is told from settling twice
 
 
+# A double, which other code may have stored, is no count: it would make every sum one.
+_COUNTS: Final = ["int", "long", "decimal"]
+
+
 class WindowTerms:
     """The expressions of one window."""
 
@@ -91,6 +95,12 @@ class WindowTerms:
             return self.left(window)
         return {"$add": [self.left(window), f"{window}.bank"]}
 
+    def admits(self, window: str) -> dict[str, Any]:
+        """Build whether there is room for `$$amount`."""
+        if self.window.rollover is None:
+            return {"$lte": [{"$add": [f"{window}.used", "$$amount"]}, self.limit]}
+        return {"$lte": ["$$amount", self.room(window)]}
+
     def charged(self, window: str) -> dict[str, Any]:
         """Build the window after `$$amount` is charged: each unit once, to the bank or to the window."""
         if self.window.rollover is None:
@@ -141,15 +151,24 @@ class QuotaPipeline:
         self._spec = plan.spec
         self.windows = [WindowTerms(index, window, plan.spec) for index, window in enumerate(plan.spec.windows)]
         self._limited = [terms for terms in self.windows if terms.limited]
+        self._banks = any(window.rollover for window in plan.spec.windows)
 
-    def build(self, call: Call, *, once: bool = False) -> list[dict[str, Any]]:
-        """Build the pipeline of a call; with `once`, of one that is to be counted once, by its id."""
-        decided = getattr(self, f"_{call}")(_Merge(self._plan, once=self._spec.once_kept if once else 0))
+    def build(self, call: Call, *, once: bool = False, plain: bool = False) -> list[dict[str, Any]]:
+        """Build the pipeline of a call.
+
+        Args:
+            call: Its name.
+            once: Whether it is to be counted once, by its id.
+            plain: Whether it keeps the document as it is if there are grants or reservations, and so does without
+                all that they need. (For `consume` and `record`.)
+        """
+        merge = _Merge(self._plan, once=self._spec.once_kept if once else 0)
+        decided = getattr(self, f"_plain_{call}" if plain else f"_{call}")(merge)
         if once:
             repeated = {"$in": ["$$once", {"$ifNull": ["$$state.once", literal([])]}]}
             decided = {"$cond": [repeated, "$$ROOT", decided]}
         rolled = {terms.var: terms.rolled() for terms in self.windows}
-        sound = {"$and": [*self._plan.held_in_documents, *self._valid(once=once)]}
+        sound = {"$and": [*self._plan.held_in_documents, *self._valid(once=once, plain=plain)]}
         inner = {"$cond": [sound, {"$let": {"vars": rolled, "in": decided}}, self._unsound(call)]}
         return [{"$replaceWith": self._plan.with_doc(self._with_numbers(inner))}]
 
@@ -172,6 +191,14 @@ class QuotaPipeline:
     def _consume(self, merge: _Merge) -> dict[str, Any]:
         granted = merge(self._charge(fits=True))
         return self._with_short(_only_if(self._fits(), granted)) if self._limited else granted
+
+    def _plain_consume(self, merge: _Merge) -> dict[str, Any]:
+        granted = merge(self._charge(plain=True))
+        room = [terms.admits(f"$${terms.var}") for terms in self._limited]
+        return _only_if({"$and": room}, granted) if room else granted
+
+    def _plain_record(self, merge: _Merge) -> dict[str, Any]:
+        return merge(self._charge(plain=True))
 
     def _record(self, merge: _Merge) -> dict[str, Any]:
         return self._with_short(merge(self._charge()))
@@ -285,10 +312,10 @@ class QuotaPipeline:
         exact = {"$cond": [{"$and": [too_many, {"$gt": ["$$most", 0]}]}, {"$subtract": ["$$most", 1]}, "$$most"]}
         return {"$let": {"vars": {"free": room}, "in": {"$let": {"vars": {"most": most}, "in": exact}}}}
 
-    def _charge(self, *, fits: bool = False) -> dict[str, Any]:
+    def _charge(self, *, fits: bool = False, plain: bool = False) -> dict[str, Any]:
         """Build the fields of the state after `$$amount` is charged, which is known to fit or may not."""
         fields: dict[str, Any] = {terms.name: terms.charged(f"$${terms.var}") for terms in self.windows}
-        if self._limited:
+        if self._limited and not plain:
             # A grant pays for what the windows have no room for.
             left = "$$state.extra.left"
             short: dict[str, Any] = {"$gt": ["$$short", 0]}
@@ -355,30 +382,48 @@ class QuotaPipeline:
         exact = {"$cond": [{"$eq": [{"$type": "$$n"}, "double"]}, {"$toDecimal": "$$n"}, "$$n"]}
         return {"$let": {"vars": {"n": stored}, "in": exact}}
 
-    def _valid(self, *, once: bool) -> list[dict[str, Any]]:
+    def _valid(self, *, once: bool, plain: bool) -> list[dict[str, Any]]:
         """List what must hold of the stored values; where it does not, nothing is computed and nothing written.
 
         What `_quota_state` checks in memory, in few expressions: the server parses them anew for every command
-        (and a `$literal` list as one).
+        (and a `$literal` list as one), which takes longer than to evaluate them.
         """
-        checks: list[dict[str, Any]] = []
-        counts: list[Any] = []
-        for terms in self.windows:
-            whole = [{"$eq": [{"$type": f"{terms.stored}.end"}, "date"]}, {"$gt": [f"{terms.stored}.used", None]}]
-            checks.append({"$or": [absent(terms.stored), {"$and": whole}]})
-            counts.append(f"{terms.stored}.used")
-            if terms.window.rollover:
-                counts.append(f"{terms.stored}.bank")
-        lists = ["$$state.holds", "$$state.once"] if once else ["$$state.holds"]
-        counts += ["$$state.extra.left", "$$state.extra.lent"]
-        counts += [f"$$state.meters.{name}" for name in self._spec.meters]
-        checks += [{"$in": [{"$type": place}, literal(["missing", "null", "array"])]} for place in lists]
-        documents = ["$$state.extra", "$$state.meters"] if self._spec.meters else ["$$state.extra"]
-        checks += [{"$in": [{"$type": place}, literal(["missing", "null", "object"])]} for place in documents]
-        checks.append({"$not": [{"$in": [False, {"$ifNull": [_sound_holds(), literal([])]}]}]})
-        checks += in_range([0, *counts], MAX_STORED)
-        checks.append(no_doubles(counts))
-        return checks + self._known_numbers()
+        checks = [self._sound_windows(), *self._known_numbers()]
+        documents, lists, counts = [], [], []
+        if plain:
+            checks += [absent("$$state.extra"), {"$eq": [{"$ifNull": ["$$state.holds", literal([])]}, literal([])]}]
+        else:
+            documents.append("$$state.extra")
+            counts += ["$$state.extra.left", "$$state.extra.lent"]
+            lists.append("$$state.holds")
+            checks.append({"$not": [{"$in": [False, {"$ifNull": [_sound_holds(), literal([])]}]}]})
+        if self._spec.meters:
+            documents.append("$$state.meters")
+            counts += [f"$$state.meters.{name}" for name in self._spec.meters]
+        if once:
+            lists.append("$$state.once")
+        for kind, places in (("object", documents), ("array", lists)):
+            checks += [{"$in": [{"$type": place}, literal(["missing", "null", kind])]} for place in places]
+        if counts:
+            checks += [*in_range([0, *counts], MAX_STORED), no_doubles(counts)]
+        # (the types first: what follows computes with what they hold)
+        return sorted(checks, key=lambda check: "$in" not in check)
+
+    def _sound_windows(self) -> dict[str, Any]:
+        """Build the check of all stored windows: each is not there, or whole."""
+        counts = ["$$this.used", "$$this.bank"] if self._banks else ["$$this.used"]
+        whole = [
+            {"$eq": [{"$type": "$$this.end"}, "date"]},
+            {"$in": [{"$type": "$$this.used"}, literal(_COUNTS)]},
+            {"$gte": [{"$min": counts}, 0]},  # NaN sorts before 0
+            {"$lte": [{"$max": counts}, MAX_STORED]},
+        ]
+        if self._banks:
+            whole.append({"$in": [{"$type": "$$this.bank"}, literal([*_COUNTS, "missing", "null"])]})
+        sound = {"$or": [absent("$$this"), {"$and": whole}]}
+        if len(self.windows) == 1:
+            return {"$let": {"vars": {"this": self.windows[0].stored}, "in": sound}}
+        return {"$allElementsTrue": [{"$map": {"input": [terms.stored for terms in self.windows], "in": sound}}]}
 
     def _known_numbers(self) -> list[dict[str, Any]]:
         """List what must hold of the numbers that are read from the document."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ class Write:
     command: FindOneAndUpdate
     once: str | None = None
     hold: ObjectId | None = None
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,10 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         self._reader = StateReader(spec, collection)
         self._place = f"{collection}.{spec.path}"
         self._limited = [window.name for window in spec.windows if window.limit is not None]
-        self._updates: dict[tuple[str, bool], list[RawBSONDocument]] = {}
+        self._updates: dict[tuple[str, bool, bool], list[RawBSONDocument]] = {}
+        # Until this plan meets a grant or a reservation, charges do without what they need, which is a good part of
+        # what a charge costs the server.
+        self._plain = True
 
     # What is asked .............................................................................................
 
@@ -155,9 +159,28 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if call == "set_state" and state is not None and len(state[0]) == len(self.spec.windows):
             call = "replace_state"
         time = None if now is None else check_time("now", now)
-        update = self._update(call, once=once is not None)
+        plain = self._plain and call in ("consume", "record")
+        if call in ("grant", "reserve"):
+            self._plain = False
+        update = self._update(call, once=once is not None, plain=plain)
         command = super().write(ask.call, ask.key, update, let, now=time, upsert=self._makes(ask))
-        return Write(ask, token, time, command, once, hold)
+        return Write(ask, token, time, command, once, hold, plain)
+
+    def again(self, call: Write, reply: Mapping[str, Any] | None) -> Write | None:
+        """Build the call once more if it has met what it did without: grants, or reservations.
+
+        It has written nothing then. From now on this plan reckons with them, so that it happens once.
+        """
+        if not call.plain or reply is None or "_id" in reply:
+            return None
+        state = reply[REPLY].get("state")
+        if not isinstance(state, dict) or state.get("by") == call.token:
+            return None
+        if state.get("extra") is None and state.get("holds") in (None, []):
+            return None
+        self._plain = False
+        update = self._update(call.ask.call, once=call.once is not None)  # type: ignore[arg-type]  # one of the two
+        return replace(call, command=replace(call.command, update=update), plain=False)
 
     def together(self, asks: Sequence[Ask], *, token: ObjectId) -> Together:
         """Build the one guarded write that decides on several calls of one key in their order."""
@@ -239,14 +262,14 @@ class QuotaPlan(StatePlan[QuotaSpec]):
     def explain(self, key: object, amount: Amount) -> dict[str, Any]:
         """Return the arguments of `find_one_and_update` as `consume` sends them, in plain values."""
         command = self.write(self.ask("consume", key, amount), token=ObjectId("0" * 24)).command
-        arguments = {**command.arguments(), "update": self._pipeline.build("consume")}
+        arguments = {**command.arguments(), "update": self._pipeline.build("consume", plain=self._plain)}
         return {**arguments, "projection": self.reply()}
 
-    def _update(self, call: Call, *, once: bool = False) -> list[RawBSONDocument]:
-        update = self._updates.get((call, once))
+    def _update(self, call: Call, *, once: bool = False, plain: bool = False) -> list[RawBSONDocument]:
+        update = self._updates.get((call, once, plain))
         if update is None:
-            stages = self._pipeline.build(call, once=once)
-            update = self._updates[call, once] = [self.encoded(stage) for stage in stages]
+            stages = self._pipeline.build(call, once=once, plain=plain)
+            update = self._updates[call, once, plain] = [self.encoded(stage) for stage in stages]
         return update
 
     def _makes(self, ask: Ask) -> bool:

@@ -174,6 +174,7 @@ class StateReader:
             window.name: window.cycle(spec.timezone, spec.align) for window in spec.windows
         }
         self._constants = self._constant_limits()
+        self._banks = any(window.rollover for window in spec.windows)
 
     def standing(
         self,
@@ -207,7 +208,7 @@ class StateReader:
             stored = state.get(window.name)
             if isinstance(stored, MinKey):  # to the server's order, nothing
                 stored = None
-            known = None if stored is None else _stored_window(stored, window, most)
+            known = None if stored is None else _stored_window(stored, window, most, banks=self._banks)
             if stored is not None and known is None:
                 problem = "expected {end: a date, used: an integer or decimal from 0 to 2**62}"
                 raise self._error(key, f"{path}.{window.name}", f"{problem}, found {stored!r:.100}")
@@ -343,11 +344,13 @@ def _cap_of(window: Window, numbers: Mapping[Field, Number]) -> Number:
     return numbers[cap] if isinstance(cap, Field) else plain(cap)
 
 
-def _stored_window(stored: object, window: Window, most: int) -> tuple[dt.datetime, Number, Number] | None:
+def _stored_window(
+    stored: object, window: Window, most: int, *, banks: bool
+) -> tuple[dt.datetime, Number, Number] | None:
     """Read the end of a stored window, what was used and what is banked; None if the pipeline would refuse it."""
     if not isinstance(stored, dict) or not isinstance(end := stored.get("end"), dt.datetime):
         return None
     used = count(stored.get("used"), most)
-    bank = stored.get("bank") if window.rollover else None
+    bank = stored.get("bank") if banks else None
     banked = 0 if bank is None else count(bank, most)
-    return None if used is None or banked is None else (end, used, banked)
+    return None if used is None or banked is None else (end, used, banked if window.rollover else 0)

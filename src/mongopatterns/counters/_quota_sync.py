@@ -72,7 +72,8 @@ class Quota:
     ) -> Decision:
         """Charge `amount` to all windows of `key` if each of them has room; else to none.
 
-        A refused call writes nothing and creates nothing.
+        A refused call writes nothing and creates nothing. (The first charge of a binding that meets a grant or a
+        reservation of another takes a second round trip.)
 
         Args:
             key: The value of the spec's key field.
@@ -305,7 +306,10 @@ class Quota:
         once: str | None = None,
     ) -> Decision:
         call = self._plan.write(ask, token=ObjectId(), now=now, once=once)
-        return self._plan.decide(call, self._write(call.command, session, timeout), clock=utc_now())
+        reply = self._write(call.command, session, timeout)
+        if again := self._plan.again(call, reply):
+            call, reply = again, self._write(again.command, session, timeout)
+        return self._plan.decide(call, reply, clock=utc_now())
 
     def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[Decision]:
         call = self._plan.together(asks, token=ObjectId())
