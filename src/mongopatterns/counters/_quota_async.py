@@ -313,7 +313,10 @@ class AsyncQuota:
 
     async def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[Decision]:
         call = self._plan.together(asks, token=ObjectId())
-        return self._plan.decide_all(call, await self._write(call.command, None, timeout), clock=utc_now())
+        reply = await self._write(call.command, None, timeout)
+        if again := self._plan.again(call, reply):
+            call, reply = again, await self._write(again.command, None, timeout)
+        return self._plan.decide_all(call, reply, clock=utc_now())
 
     async def _write(self, command: FindOneAndUpdate, session: Any, timeout: float | None) -> Any:
         async with driver.call(self._collection, timeout):

@@ -160,7 +160,7 @@ class QuotaPipeline:
             call: Its name.
             once: Whether it is to be counted once, by its id.
             plain: Whether it keeps the document as it is if there are grants or reservations, and so does without
-                all that they need. (For `consume` and `record`.)
+                all that they need. (For `consume`, `record` and `together`.)
         """
         merge = _Merge(self._plan, once=self._spec.once_kept if once else 0)
         decided = getattr(self, f"_plain_{call}" if plain else f"_{call}")(merge)
@@ -250,7 +250,10 @@ class QuotaPipeline:
 
     _replace_state = _set_state  # (where the state is sound, nothing is replaced)
 
-    def _together(self, merge: _Merge) -> dict[str, Any]:
+    def _plain_together(self, merge: _Merge) -> dict[str, Any]:
+        return self._together(merge, plain=True)
+
+    def _together(self, merge: _Merge, *, plain: bool = False) -> dict[str, Any]:
         """Decide on many calls in their order: `$$runs` of equal ones, `{a: amount, c: how many, f: charge anyway}`.
 
         Of equal calls the first ones are granted, as many as fit: a refusal changes nothing, so that all after it
@@ -264,13 +267,15 @@ class QuotaPipeline:
         note: dict[str, Any] = {"k": "$$out.k"}
         if banks := {terms.name: f"$${terms.var}.bank" for terms in self.windows if terms.window.rollover}:
             note["bank"] = banks
+        granting = bool(self._limited) and not plain
         if self._limited:
+            counted = {"$cond": ["$$this.f", "$$this.c", self._how_many(plain=plain)]}
+        if granting:
             start["left"], start["lent"] = {"$ifNull": ["$$state.extra.left", 0]}, _lent()
             note["left"] = "$$state.extra.left"
             spent = {"$max": [0, {"$min": ["$$value.left", {"$subtract": ["$$amount", "$$room"]}]}]}
             after["left"] = {"$subtract": ["$$value.left", spent]}
             after["lent"] = {"$add": ["$$value.lent", spent]}
-            counted = {"$cond": ["$$this.f", "$$this.c", self._how_many()]}
         if self._spec.meters:
             start["m"] = {name: {"$ifNull": [f"$$state.meters.{name}", 0]} for name in self._spec.meters}
             after["m"] = {
@@ -285,11 +290,12 @@ class QuotaPipeline:
         if self._limited:
             room = self._room([f"$$value.{terms.var}" for terms in self._limited])
             step = {"$let": {"vars": {"room": room}, "in": step}}
+        if granting:
             variables["held"] = {"$ifNull": [_held(), 0]}
         out = {"$reduce": {"input": "$$runs", "initialValue": start, "in": step}}
         fields: dict[str, Any] = {terms.name: f"$$out.{terms.var}" for terms in self.windows}
         fields["note"] = note
-        if self._limited:
+        if granting:
             spent_any = {"$lt": ["$$out.left", "$$state.extra.left"]}
             extra = {"left": "$$out.left", "lent": "$$out.lent", "until": self._first_end()}
             fields["extra"] = {"$cond": [spent_any, extra, "$$state.extra"]}
@@ -301,9 +307,9 @@ class QuotaPipeline:
 
     # Parts .....................................................................................................
 
-    def _how_many(self) -> dict[str, Any]:
+    def _how_many(self, *, plain: bool) -> dict[str, Any]:
         """Build how many calls of `$$this.a` there is room for, at most `$$this.c`."""
-        room = {"$subtract": [{"$add": ["$$room", "$$value.left"]}, "$$held"]}
+        room: Any = "$$room" if plain else {"$subtract": [{"$add": ["$$room", "$$value.left"]}, "$$held"]}
         # In decimals: a quotient of integers would be a double. Should its 34 digits have been rounded up, the
         # multiplication tells.
         fitting = {"$floor": {"$divide": [{"$toDecimal": "$$free"}, "$$this.a"]}}

@@ -22,7 +22,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bson import ObjectId
 from bson.codec_options import CodecOptions
@@ -75,6 +75,10 @@ class Together:
     runs: Sequence[tuple[Ask, int]]
     token: ObjectId
     command: FindOneAndUpdate
+    plain: bool
+
+
+W = TypeVar("W", Write, Together)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         command = super().write(ask.call, ask.key, update, let, now=time, upsert=self._makes(ask))
         return Write(ask, token, time, command, once, hold, plain)
 
-    def again(self, call: Write, reply: Mapping[str, Any] | None) -> Write | None:
+    def again(self, call: W, reply: Mapping[str, Any] | None) -> W | None:
         """Build the call once more if it has met what it did without: grants, or reservations.
 
         It has written nothing then. From now on this plan reckons with them, so that it happens once.
@@ -179,7 +183,10 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if state.get("extra") is None and state.get("holds") in (None, []):
             return None
         self._plain = False
-        update = self._update(call.ask.call, once=call.once is not None)  # type: ignore[arg-type]  # one of the two
+        if isinstance(call, Together):
+            update = self._update("together")
+        else:
+            update = self._update(call.ask.call, once=call.once is not None)  # type: ignore[arg-type]  # one of two
         return replace(call, command=replace(call.command, update=update), plain=False)
 
     def together(self, asks: Sequence[Ask], *, token: ObjectId) -> Together:
@@ -192,10 +199,10 @@ class QuotaPlan(StatePlan[QuotaSpec]):
                 run["m"] = dict(zip(self.spec.meters, ask.more, strict=True))
             sent.append(run)
         upsert = any(self._makes(ask) for ask, _ in grouped)
-        update = self._update("together")
+        update = self._update("together", plain=self._plain)
         let = {"token": token, "runs": sent}
         command = super().write("together", asks[0].key, update, let, now=None, upsert=upsert)
-        return Together(asks, grouped, token, command)
+        return Together(asks, grouped, token, command, self._plain)
 
     def set_state(
         self, key: object, used: Mapping[str, Amount] | None, banked: Mapping[str, Amount] | None

@@ -313,7 +313,10 @@ class Quota:
 
     def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[Decision]:
         call = self._plan.together(asks, token=ObjectId())
-        return self._plan.decide_all(call, self._write(call.command, None, timeout), clock=utc_now())
+        reply = self._write(call.command, None, timeout)
+        if again := self._plan.again(call, reply):
+            call, reply = again, self._write(again.command, None, timeout)
+        return self._plan.decide_all(call, reply, clock=utc_now())
 
     def _write(self, command: FindOneAndUpdate, session: Any, timeout: float | None) -> Any:
         with driver.call(self._collection, timeout):
