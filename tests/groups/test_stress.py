@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,10 +15,8 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from mongopatterns import _group_async, _group_sync
 from mongopatterns.errors import NotSent, OutcomeUnknown
 
-from .conftest import PATIENCE, eventually
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 LANES = 3
 BOUNDS: dict[str, Any] = {"max_calls": 7, "max_runs": 4}
@@ -189,79 +185,3 @@ def test_threads_at_random(seed: int) -> None:
     assert not groups._lanes
     told = ledger.check({n: [_known(o) for o in each] for n, each in outcomes.items()}, 24 * 40)
     assert min(told["int"], told["NotSent"], told["OutcomeUnknown"]) > 0, told
-
-
-class Victim(threading.Thread):
-    """A thread that calls again and again, and can be interrupted between any two instructions of Python."""
-
-    def __init__(self, groups: _group_sync.Groups[Any, Any], number: int, stop: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self.groups = groups
-        self.number = number
-        self.stop = stop
-        self.struck = True  # not to be interrupted before it can catch it
-        self.wrong: list[Any] = []
-
-    def run(self) -> None:
-        while True:
-            try:
-                self.struck = False
-                return self.call()
-            except KeyboardInterrupt:
-                pass
-
-    def call(self) -> None:
-        while not self.stop.is_set():
-            try:
-                answer = self.groups.submit("lane", self.number, None if self.number % 2 else 5)
-            except OutcomeUnknown as error:
-                answer = self.number if isinstance(error.__cause__, KeyboardInterrupt) else error
-            except NotSent as error:
-                answer = error
-            if answer != self.number:
-                self.wrong.append(answer)
-
-    def strike(self) -> None:
-        self.struck = True
-        place = ctypes.c_ulong(self.ident or 0)
-        assert ctypes.pythonapi.PyThreadState_SetAsyncExc(place, ctypes.py_object(KeyboardInterrupt)) == 1
-
-
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Let threads take turns as often as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_threads_interrupted_anywhere(seed: int, hasty: None) -> None:
-    """A caller that is interrupted at any instruction, in the queue or in the lead, lets nobody hang."""
-    dice = random.Random(seed)
-
-    def together(calls: list[Any], timeout: float | None) -> list[Any]:
-        time.sleep(0.0001)
-        return list(calls)
-
-    groups: _group_sync.Groups[Any, Any] = _group_sync.Groups(
-        lambda call, timeout: together([call], timeout)[0], together, name="stress", max_calls=5
-    )
-    stop = threading.Event()
-    victims = [Victim(groups, number, stop) for number in range(12)]
-    for victim in victims:
-        victim.start()
-    for _ in range(300):
-        victim = dice.choice(victims)
-        eventually(lambda victim=victim: not victim.struck, "an interrupt to be felt: somebody hangs")
-        victim.strike()
-        time.sleep(dice.random() * 0.002)
-    for victim in victims:
-        eventually(lambda victim=victim: not victim.struck, "an interrupt to be felt: somebody hangs")
-    stop.set()
-    for victim in victims:
-        victim.join(PATIENCE)
-    assert not any(victim.is_alive() for victim in victims), "somebody hangs"
-    assert [victim.wrong for victim in victims] == [[]] * 12
-    assert not groups._lanes
