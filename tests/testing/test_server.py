@@ -802,11 +802,11 @@ def test_a_server_that_is_started_by_a_script(wrapper: Path) -> None:
     for grace in (0.0, PATIENCE):
         with EmbeddedMongo() as server:
             assert server.kill(0) == 0
-            assert not any(runs(int(pid)) for pid in wrapper.read_text().split())
+            assert until(lambda: not any(runs(int(pid)) for pid in wrapper.read_text().split()))
             server.restart(0)
             assert insert(server, "things", 1) == 1
             server.stop(grace=grace)
-        assert not any(runs(int(pid)) for pid in wrapper.read_text().split())
+        assert until(lambda: not any(runs(int(pid)) for pid in wrapper.read_text().split()))
     assert len(wrapper.read_text().split()) == 4
 
 
