@@ -15,7 +15,7 @@ import calendar
 import datetime as dt
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 from zoneinfo import ZoneInfo
 
 from mongopatterns.errors import UsageError
@@ -127,7 +127,11 @@ class Calendar:
 
     unit: Unit
     zone: str
-    from_first_use: ClassVar[bool] = False
+
+    @property
+    def from_first_use(self) -> bool:
+        """Its windows are there whether or not they are used."""
+        return False
 
     def end(self, date: object) -> dict[str, Any]:
         """Build the end of the window that holds `date`.
@@ -234,7 +238,11 @@ class Anniversary:
 
     unit: Literal["day", "week", "month"]
     zone: str
-    from_first_use: ClassVar[bool] = True
+
+    @property
+    def from_first_use(self) -> bool:
+        """Its windows begin with a charge."""
+        return True
 
     def end(self, date: object) -> dict[str, Any]:
         """Build the end of the window that begins at `date`."""
