@@ -31,6 +31,7 @@ __all__ = [
     "ANY_UUID",
     "Field",
     "at_path",
+    "aware",
     "bson_identity",
     "check_document",
     "check_path",
@@ -228,6 +229,15 @@ def at_path(document: object, path: str) -> Any:
             return None
         document = document.get(part)
     return document
+
+
+def aware(value: Any) -> Any:
+    """Give every date in a value its zone, UTC: a document in hand may come from a client that leaves it out."""
+    if isinstance(value, dt.datetime):
+        return value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value.astimezone(dt.timezone.utc)
+    if isinstance(value, Mapping):
+        return {name: aware(item) for name, item in value.items()}
+    return [aware(item) for item in value] if isinstance(value, list) else value
 
 
 def merge_at(document: str, path: str, value: object) -> dict[str, Any]:

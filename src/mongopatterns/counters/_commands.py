@@ -19,10 +19,19 @@ from bson import Decimal128, ObjectId, encode
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
-from mongopatterns.amounts import Number, plain_number
+from mongopatterns.amounts import Amount, Number, amount_value, plain_number
 from mongopatterns.counters._specs import KeyedSpec
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
-from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, check_time, key_filter, key_value, literal
+from mongopatterns.expressions import (
+    ANY_UUID,
+    at_path,
+    aware,
+    bson_identity,
+    check_time,
+    key_filter,
+    key_value,
+    literal,
+)
 
 S = TypeVar("S", bound=KeyedSpec)
 
@@ -117,6 +126,20 @@ def identities(keys: Sequence[Any], stored: Sequence[Any], codec_options: CodecO
     return wanted
 
 
+def meter_values(names: Sequence[str], given: Mapping[str, Amount] | None) -> tuple[int | Decimal128, ...]:
+    """Return what a call adds to each of the spec's meters, in their order: 0 to those that it does not name.
+
+    Raises:
+        UsageError: If it names another one, or a bad amount.
+    """
+    amounts = {} if given is None else given
+    if not isinstance(amounts, Mapping):
+        raise UsageError("meters", f"expected a dict of amounts, got {given!r}")
+    if unknown := [name for name in amounts if name not in names]:
+        raise UsageError("meters", f"{unknown[0]!r} is none of the spec's meters {list(names)}")
+    return tuple(amount_value(f"meters.{name}", amounts.get(name, 0), zero=True) for name in names)
+
+
 def once_id(once: object) -> str | None:
     """Return the id under which a call is counted once, if it has one.
 
@@ -173,7 +196,7 @@ class StatePlan(Generic[S]):
         """Check a key, and return it as it is stored."""
         return key_value("key", key, self.spec.key_type)
 
-    def write(
+    def guarded(
         self,
         call: str,
         key: Any,
@@ -207,8 +230,7 @@ class StatePlan(Generic[S]):
     @cached_property
     def holders(self) -> list[str]:
         """The paths of the documents that the state's path leads through."""
-        parts = self.spec.path.split(".")
-        return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+        return holders_of(self.spec.path)
 
     @property
     def held_in_documents(self) -> list[dict[str, Any]]:
@@ -218,16 +240,7 @@ class StatePlan(Generic[S]):
 
     def with_doc(self, inner: dict[str, Any]) -> dict[str, Any]:
         """Bind `$$doc` if the spec has `create`: a document without any field of its own gets those."""
-        spec = self.spec
-        if not spec.create:
-            return inner
-        # An upsert starts from the filter's own equality, and from nothing else.
-        bare: Any = f"${spec.key_field}"
-        for part in reversed(spec.key_field.split(".")):
-            bare = {part: bare}
-        created = {"$mergeObjects": [literal(spec.create), "$$ROOT"]}
-        doc = {"$cond": [{"$eq": ["$$ROOT", bare]}, created, "$$ROOT"]}
-        return {"$let": {"vars": {"doc": doc}, "in": inner}}
+        return {"$let": {"vars": {"doc": created(self.spec)}, "in": inner}} if self.spec.create else inner
 
     def told_fields(self) -> dict[str, Any]:
         """List what a reply tells besides the time, the state and its holders."""
@@ -304,6 +317,22 @@ class StatePlan(Generic[S]):
             raise StateError(self.collection, key, self.spec.path, problem)
         return state
 
+    def in_hand(self, document: object) -> tuple[Mapping[str, Any], Any, Mapping[str, Any] | None]:
+        """Return a document that a caller has, its dates with their zone; its key; and the state in it.
+
+        Raises:
+            UsageError: If it is no document.
+            StateError: If the state, or what holds it, is no document.
+        """
+        if not isinstance(document, Mapping):
+            raise UsageError("document", f"expected a document, got {document!r:.100}")
+        known: Mapping[str, Any] = aware(document)
+        key = at_path(known, self.spec.key_field)
+        for holder in self.holders:
+            if not isinstance(held := at_path(known, holder), (Mapping, type(None))):
+                raise StateError(self.collection, key, holder, f"expected a document, found {held!r:.100}")
+        return known, key, self.checked_state(key, {"state": at_path(known, self.spec.path)})
+
     def fresh(self) -> Mapping[str, Any]:
         """Return what a reply about a document that is still to be made would tell."""
         return {} if self.spec.create is None else self.told_by(self.spec.create)
@@ -311,6 +340,35 @@ class StatePlan(Generic[S]):
     def told_by(self, document: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002  # for those that override it
         """Read from a whole document what `told_fields` asks of a projected one."""
         return {}
+
+
+def holders_of(path: str) -> list[str]:
+    """List the paths of the documents that a path leads through."""
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def created(spec: KeyedSpec) -> dict[str, Any]:
+    """Build the document of a call: one without any field of its own gets those of `create`."""
+    # An upsert starts from the filter's own equality, and from nothing else.
+    bare: Any = f"${spec.key_field}"
+    for part in reversed(spec.key_field.split(".")):
+        bare = {part: bare}
+    return {"$cond": [{"$eq": ["$$ROOT", bare]}, {"$mergeObjects": [literal(spec.create), "$$ROOT"]}, "$$ROOT"]}
+
+
+def how_many(free: Any, each: Any) -> dict[str, Any]:
+    """Build how many of `each` there is room for in `free`, at most `$$this.c`."""
+    # In decimals: a quotient of integers would be a double. Should its 34 digits have been rounded up, the
+    # multiplication tells.
+    fitting = {"$floor": {"$divide": [{"$toDecimal": "$$free"}, "$$each"]}}
+    most = {"$toInt": {"$max": [0, {"$min": ["$$this.c", fitting]}]}}
+    too_many = {"$gt": [{"$multiply": ["$$most", "$$each"]}, "$$free"]}
+    exact: dict[str, Any] = {
+        "$cond": [{"$and": [too_many, {"$gt": ["$$most", 0]}]}, {"$subtract": ["$$most", 1]}, "$$most"]
+    }
+    exact = {"$let": {"vars": {"most": most}, "in": exact}}
+    return {"$let": {"vars": {"free": free, "each": each}, "in": exact}}
 
 
 def absent(value: str) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from bson.codec_options import CodecOptions
 from bson.decimal128 import create_decimal128_context
 
 from mongopatterns.amounts import Amount, Number, add, amount_value, plain, plain_number, subtract
-from mongopatterns.counters._commands import Ask, FindOneAndUpdate, identities, lane_of, once_id
+from mongopatterns.counters._commands import (
+    Ask,
+    FindOneAndUpdate,
+    created,
+    holders_of,
+    identities,
+    lane_of,
+    meter_values,
+    once_id,
+)
 from mongopatterns.counters._specs import CounterSpec
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, key_filter, key_value, literal, merge_at
@@ -53,15 +62,7 @@ class CounterPlan:
         stored = key_value("key", key, self.spec.key_type)
         # (nearly every amount, and quick to check)
         number = amount if type(amount) is int and 0 < amount < 10**9 else amount_value("amount", amount)
-        return Ask("add", stored, number, self._meters(meters) if meters or self.spec.meters else ())
-
-    def _meters(self, meters: Mapping[str, Amount] | None) -> tuple[Any, ...]:
-        given = {} if meters is None else meters
-        if not isinstance(given, Mapping):
-            raise UsageError("meters", f"expected a dict of amounts, got {given!r}")
-        if unknown := [path for path in given if path not in self.spec.meters]:
-            raise UsageError("meters", f"{unknown[0]!r} is none of the spec's meters {list(self.spec.meters)}")
-        return tuple(amount_value(f"meters.{path}", given.get(path, 0), zero=True) for path in self.spec.meters)
+        return Ask("add", stored, number, meter_values(self.spec.meters, meters) if meters or self.spec.meters else ())
 
     # What is sent ..............................................................................................
 
@@ -116,11 +117,7 @@ class CounterPlan:
             for path, value in values.items()
         ]
         if spec.create:
-            bare: Any = f"${spec.key_field}"
-            for part in reversed(spec.key_field.split(".")):
-                bare = {part: bare}
-            created = {"$mergeObjects": [literal(spec.create), "$$ROOT"]}
-            stages.insert(0, {"$replaceWith": {"$cond": [{"$eq": ["$$ROOT", bare]}, created, "$$ROOT"]}})
+            stages.insert(0, {"$replaceWith": created(spec)})
         return stages
 
     def filter(self, key: Any, stripe: int) -> dict[str, Any]:
@@ -162,11 +159,9 @@ class CounterPlan:
         """
         if reply is None and written:
             raise DocumentNotFound(self.collection, key)
-        parts = self.spec.path.split(".")
-        for depth in range(1, len(parts)):
-            held = at_path(reply, parent := ".".join(parts[:depth]))
-            if not isinstance(held, (Mapping, type(None))):
-                raise StateError(self.collection, key, parent, f"expected a document, found {held!r:.100}")
+        for holder in holders_of(self.spec.path):
+            if not isinstance(held := at_path(reply, holder), (Mapping, type(None))):
+                raise StateError(self.collection, key, holder, f"expected a document, found {held!r:.100}")
         stored = at_path(reply, self.spec.path)
         if stored is None and not written:
             return 0

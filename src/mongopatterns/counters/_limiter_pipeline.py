@@ -28,7 +28,7 @@ from typing import Any, Final, Literal, TypeAlias
 from bson import Decimal128
 
 from mongopatterns.amounts import Number, multiply, plain
-from mongopatterns.counters._commands import StatePlan
+from mongopatterns.counters._commands import StatePlan, how_many
 from mongopatterns.counters._specs import LONGEST_RATE, MAX_RATE, RateLimiterSpec
 from mongopatterns.expressions import literal, merge_at
 
@@ -259,16 +259,7 @@ class LimiterPipeline:
     def _how_many(self) -> dict[str, Any]:
         """Build how many hits of `$$this.a` there is room for, at most `$$this.c`."""
         free = {"$subtract": ["$$room", self._terms.weight("$$value.taken")]}
-        # In decimals: a quotient of integers would be a double. Should its 34 digits have been rounded up, the
-        # multiplication tells.
-        fitting = {"$floor": {"$divide": [{"$toDecimal": "$$free"}, "$$each"]}}
-        most = {"$toInt": {"$max": [0, {"$min": ["$$this.c", fitting]}]}}
-        too_many = {"$gt": [{"$multiply": ["$$most", "$$each"]}, "$$free"]}
-        exact: dict[str, Any] = {
-            "$cond": [{"$and": [too_many, {"$gt": ["$$most", 0]}]}, {"$subtract": ["$$most", 1]}, "$$most"]
-        }
-        exact = {"$let": {"vars": {"most": most}, "in": exact}}
-        return {"$let": {"vars": {"free": free, "each": self._terms.weight("$$this.a")}, "in": exact}}
+        return how_many(free, self._terms.weight("$$this.a"))
 
     def _merged(self, cost: str, **more: Any) -> dict[str, Any]:
         """Build the document with the state after `cost` is admitted, and with the time when it may be deleted."""

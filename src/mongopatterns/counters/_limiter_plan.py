@@ -26,7 +26,7 @@ from mongopatterns.counters._limiter_state import Exact, Standing, StateReader, 
 from mongopatterns.counters._specs import MAX_RATE, RateLimiterSpec, cost_value
 from mongopatterns.counters._verdicts import RateDecision
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
-from mongopatterns.expressions import ANY_UUID, at_path, check_time, key_filter
+from mongopatterns.expressions import ANY_UUID, check_time, key_filter
 from mongopatterns.windows import length_name
 
 _NO_TTL = ("missing", "null", "date")  # what may stand where the time of deletion goes
@@ -78,7 +78,7 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
     def hit(self, ask: Ask, *, token: ObjectId, now: dt.datetime | None = None) -> Hit:
         """Build the one guarded write that decides on a hit."""
         let = {"token": token, "cost": _sent(ask.amount)}
-        command = self.write(ask.call, ask.key, self._update("hit"), let, now=now, upsert=self._makes(ask))
+        command = self.guarded(ask.call, ask.key, self._update("hit"), let, now=now, upsert=self._makes(ask))
         return Hit(ask, token, now, command)
 
     def together(self, asks: Sequence[Ask], *, token: ObjectId, now: dt.datetime | None = None) -> Hits:
@@ -87,7 +87,7 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
         let = {"token": token, "runs": [{"a": _sent(ask.amount), "c": number} for ask, number in grouped]}
         upsert = any(self._makes(ask) for ask, _ in grouped)
         update = self._update("together")
-        command = self.write("together", asks[0].key, update, let, now=now, upsert=upsert)
+        command = self.guarded("together", asks[0].key, update, let, now=now, upsert=upsert)
         return Hits(grouped, token, now, command)
 
     def peek(self, ask: Ask, *, now: dt.datetime | None) -> Aggregate:
@@ -175,15 +175,8 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
             UsageError: On a bad cost or time, or without one if the document has no state.
             StateError: If the stored state is not what the spec describes.
         """
-        key = at_path(document, self.spec.key_field)
+        _, key, state = self.in_hand(document)
         ask = Ask("read", key, cost_value("cost", cost))
-        for holder in self.holders:
-            if not isinstance(held := at_path(document, holder), (Mapping, type(None))):
-                raise StateError(self.collection, key, holder, f"expected a document, found {held!r:.100}")
-        state = at_path(document, self.spec.path)
-        if isinstance(state, Mapping):  # a client of the caller's may leave the zone of a date out
-            state = {name: _aware(item) for name, item in state.items()}
-        state = self.checked_state(key, {"state": state})
         time = check_time("now", now) if now is not None else (state or {}).get("at")
         if time is None:
             raise UsageError("now", "there is no state that would tell a time: give one")
@@ -248,9 +241,3 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
 def _sent(cost: int | Decimal128) -> int | Decimal128:
     """Return what is computed with: a cost above every limit never fits, and a larger one could leave the integers."""
     return cost if plain(cost) <= MAX_RATE else MAX_RATE + 1
-
-
-def _aware(value: Any) -> Any:
-    if not isinstance(value, dt.datetime):
-        return value
-    return value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value.astimezone(dt.timezone.utc)

@@ -306,21 +306,26 @@ class AsyncQuota:
         once: str | None = None,
     ) -> Decision:
         call = self._plan.write(ask, token=ObjectId(), now=now, once=once)
-        reply = await self._write(call.command, session, timeout)
-        if again := self._plan.again(call, reply):
-            call, reply = again, await self._write(again.command, session, timeout)
+        async with driver.call(self._collection, timeout):
+            reply = await self._send(call.command, session)
+            if again := self._plan.again(call, reply):
+                call, reply = again, await self._send(again.command, session)
         return self._plan.decide(call, reply, clock=utc_now())
 
     async def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[Decision]:
         call = self._plan.together(asks, token=ObjectId())
-        reply = await self._write(call.command, None, timeout)
-        if again := self._plan.again(call, reply):
-            call, reply = again, await self._write(again.command, None, timeout)
+        async with driver.call(self._collection, timeout):
+            reply = await self._send(call.command, None)
+            if again := self._plan.again(call, reply):
+                call, reply = again, await self._send(again.command, None)
         return self._plan.decide_all(call, reply, clock=utc_now())
 
     async def _write(self, command: FindOneAndUpdate, session: Any, timeout: float | None) -> Any:
         async with driver.call(self._collection, timeout):
-            return await self._collection.find_one_and_update(**command.arguments(), session=session)
+            return await self._send(command, session)
+
+    async def _send(self, command: FindOneAndUpdate, session: Any) -> Any:
+        return await self._collection.find_one_and_update(**command.arguments(), session=session)
 
     async def _read(self, command: Aggregate, session: Any, timeout: float | None) -> list[Any]:
         async with driver.call(self._collection, timeout):

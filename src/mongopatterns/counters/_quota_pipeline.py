@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from mongopatterns.amounts import MAX_AMOUNT, Amount, amount_value
-from mongopatterns.counters._commands import MAX_STORED, StatePlan, absent, in_range, no_doubles
+from mongopatterns.counters._commands import MAX_STORED, StatePlan, absent, how_many, in_range, no_doubles
 from mongopatterns.counters._specs import QuotaSpec, Times, Window
 from mongopatterns.expressions import Field, literal, merge_at
 from mongopatterns.windows import Cycle
@@ -29,7 +29,6 @@ MAX_HOLDS: Final = 1000
 """How many reservations of one key may be open at once."""
 
 _KEPT_EXPIRED: Final = 32  # reservations that nobody settled: kept, so that settling late is told from settling twice
-
 
 # A double, which other code may have stored, is no count: it would make every sum one.
 _COUNTS: Final = ["int", "long", "decimal"]
@@ -309,14 +308,8 @@ class QuotaPipeline:
 
     def _how_many(self, *, plain: bool) -> dict[str, Any]:
         """Build how many calls of `$$this.a` there is room for, at most `$$this.c`."""
-        room: Any = "$$room" if plain else {"$subtract": [{"$add": ["$$room", "$$value.left"]}, "$$held"]}
-        # In decimals: a quotient of integers would be a double. Should its 34 digits have been rounded up, the
-        # multiplication tells.
-        fitting = {"$floor": {"$divide": [{"$toDecimal": "$$free"}, "$$this.a"]}}
-        most = {"$toInt": {"$max": [0, {"$min": ["$$this.c", fitting]}]}}
-        too_many = {"$gt": [{"$multiply": ["$$most", "$$this.a"]}, "$$free"]}
-        exact = {"$cond": [{"$and": [too_many, {"$gt": ["$$most", 0]}]}, {"$subtract": ["$$most", 1]}, "$$most"]}
-        return {"$let": {"vars": {"free": room}, "in": {"$let": {"vars": {"most": most}, "in": exact}}}}
+        free: Any = "$$room" if plain else {"$subtract": [{"$add": ["$$room", "$$value.left"]}, "$$held"]}
+        return how_many(free, "$$this.a")
 
     def _charge(self, *, fits: bool = False, plain: bool = False) -> dict[str, Any]:
         """Build the fields of the state after `$$amount` is charged, which is known to fit or may not."""

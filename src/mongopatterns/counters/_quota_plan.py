@@ -38,6 +38,7 @@ from mongopatterns.counters._commands import (
     StatePlan,
     Told,
     identities,
+    meter_values,
     once_id,
 )
 from mongopatterns.counters._quota_pipeline import MAX_HOLDS, Call, QuotaPipeline
@@ -123,19 +124,11 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         stored = self.key(key)
         # (nearly every amount, and quick to check)
         charge = amount if type(amount) is int and 0 < amount < 10**9 else amount_value("amount", amount, zero=zero)
-        return Ask(call, stored, charge, self._meters(meters) if meters or self.spec.meters else ())
-
-    def _meters(self, meters: Mapping[str, Amount] | None) -> tuple[Any, ...]:
-        given = {} if meters is None else meters
-        if not isinstance(given, Mapping):
-            raise UsageError("meters", f"expected a dict of amounts, got {given!r}")
-        if unknown := [name for name in given if name not in self.spec.meters]:
-            raise UsageError("meters", f"{unknown[0]!r} is none of the spec's meters {list(self.spec.meters)}")
-        return tuple(amount_value(f"meters.{name}", given.get(name, 0), zero=True) for name in self.spec.meters)
+        return Ask(call, stored, charge, meter_values(self.spec.meters, meters) if meters or self.spec.meters else ())
 
     # What is sent ..............................................................................................
 
-    def write(  # type: ignore[override]  # the frame's, with all that a quota adds
+    def write(
         self,
         ask: Ask,
         *,
@@ -167,7 +160,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if call in ("grant", "reserve"):
             self._plain = False
         update = self._update(call, once=once is not None, plain=plain)
-        command = super().write(ask.call, ask.key, update, let, now=time, upsert=self._makes(ask))
+        command = self.guarded(ask.call, ask.key, update, let, now=time, upsert=self._makes(ask))
         return Write(ask, token, time, command, once, hold, plain)
 
     def again(self, call: W, reply: Mapping[str, Any] | None) -> W | None:
@@ -201,7 +194,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         upsert = any(self._makes(ask) for ask, _ in grouped)
         update = self._update("together", plain=self._plain)
         let = {"token": token, "runs": sent}
-        command = super().write("together", asks[0].key, update, let, now=None, upsert=upsert)
+        command = self.guarded("together", asks[0].key, update, let, now=None, upsert=upsert)
         return Together(asks, grouped, token, command, self._plain)
 
     def set_state(
@@ -246,7 +239,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         used = amount_value("used", amount, zero=True)
         # Where nothing was used, nothing is charged: no window begins with it.
         free = call == "settle" and not used and not meters
-        more = self._meters(meters) if meters or self.spec.meters else ()
+        more = meter_values(self.spec.meters, meters) if meters or self.spec.meters else ()
         return Ask("release" if free else call, holder.key, used, more), holder.id
 
     def peek(self, key: object, *, now: dt.datetime | None) -> Aggregate:
@@ -471,19 +464,12 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         Raises:
             StateError: If the stored state or a limit is not what the spec describes.
         """
-        if not isinstance(document, Mapping):
-            raise UsageError("document", f"expected a document, got {document!r:.100}")
-        document = _aware(document)
-        key = at_path(document, self.spec.key_field)
-        for holder in self.holders:
-            if not isinstance(held := at_path(document, holder), (Mapping, type(None))):
-                raise StateError(self.collection, key, holder, f"expected a document, found {held!r:.100}")
-        state = self.checked_state(key, {"state": at_path(document, self.spec.path)})
+        known, key, state = self.in_hand(document)
         time = check_time("now", now) if now is not None else (state or {}).get("at")
         if not isinstance(time, (dt.datetime, type(None))):
             raise StateError(self.collection, key, f"{self.spec.path}.at", f"expected a date, found {time!r:.100}")
         ask = Ask("read", key, amount_value("amount", amount))
-        standing = self._reader.standing(key, state, self.told_by(document)["fields"], time)
+        standing = self._reader.standing(key, state, self.told_by(known)["fields"], time)
         return self._decision(ask, standing, granted=None)
 
     def _look(self, ask: Ask, told: Mapping[str, Any], answer: Mapping[str, Any]) -> Decision:
@@ -586,12 +572,3 @@ def _ttl(ttl: object) -> int:
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0.001 <= ttl <= _LONGEST_HOLD:  # noqa: PLR2004
         raise UsageError("ttl", f"expected seconds, from 0.001 to {_LONGEST_HOLD}, got {ttl!r}")
     return round(ttl * 1000)
-
-
-def _aware(value: Any) -> Any:
-    """Give every date its zone: a document in hand may come from a client that leaves it out."""
-    if isinstance(value, dt.datetime):
-        return value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value.astimezone(dt.timezone.utc)
-    if isinstance(value, Mapping):
-        return {name: _aware(item) for name, item in value.items()}
-    return [_aware(item) for item in value] if isinstance(value, list) else value
