@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from mongopatterns import _group_async, _group_sync
 from mongopatterns.errors import NotSent, OutcomeUnknown
-
-if TYPE_CHECKING:
-    pass
 
 LANES = 3
 BOUNDS: dict[str, Any] = {"max_calls": 7, "max_runs": 4}
@@ -185,3 +186,15 @@ def test_threads_at_random(seed: int) -> None:
     assert not groups._lanes
     told = ledger.check({n: [_known(o) for o in each] for n, each in outcomes.items()}, 24 * 40)
     assert min(told["int"], told["NotSent"], told["OutcomeUnknown"]) > 0, told
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_interrupted_anywhere(seed: int) -> None:
+    """A caller that is interrupted at any instruction, in the queue or in the lead, lets nobody hang."""
+    script = Path(__file__).with_name("interrupt_worker.py")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, script, str(seed)], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 100, "calls were answered"
