@@ -1,71 +1,9 @@
-"""MongoDB patterns that stay exact under concurrency, on the driver that you already use."""
+"""MongoDB patterns that stay exact under concurrency, on the driver that you already use.
 
-from mongopatterns.counters import (
-    AsyncCounter,
-    AsyncQuota,
-    AsyncRateLimiter,
-    Counter,
-    CounterSpec,
-    Decision,
-    Quota,
-    QuotaSpec,
-    Rate,
-    RateDecision,
-    RateLimiter,
-    RateLimiterSpec,
-    Reservation,
-    Rollover,
-    Settlement,
-    SettleOutcome,
-    Times,
-    Window,
-)
-from mongopatterns.errors import (
-    DeploymentError,
-    DocumentNotFound,
-    LimitExceeded,
-    MongoPatternsError,
-    NotSent,
-    OutcomeUnknown,
-    RepeatedCommands,
-    StateError,
-    UsageError,
-    may_have_applied,
-)
-from mongopatterns.expressions import Field
-from mongopatterns.indexes import Index
-from mongopatterns.typing import Durability
+What can be imported from here is listed in `__init__.pyi`, which is what type checkers read. A name is imported from
+its home when it is first asked for, so that nobody waits for patterns that they do not use.
+"""
 
-__all__ = [
-    "AsyncCounter",
-    "AsyncQuota",
-    "AsyncRateLimiter",
-    "Counter",
-    "CounterSpec",
-    "Decision",
-    "DeploymentError",
-    "DocumentNotFound",
-    "Durability",
-    "Field",
-    "Index",
-    "LimitExceeded",
-    "MongoPatternsError",
-    "NotSent",
-    "OutcomeUnknown",
-    "Quota",
-    "QuotaSpec",
-    "Rate",
-    "RateDecision",
-    "RateLimiter",
-    "RateLimiterSpec",
-    "RepeatedCommands",
-    "Reservation",
-    "Rollover",
-    "SettleOutcome",
-    "Settlement",
-    "StateError",
-    "Times",
-    "UsageError",
-    "Window",
-    "may_have_applied",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

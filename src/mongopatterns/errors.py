@@ -4,6 +4,8 @@
 MongoPatternsError
 ├── UsageError            misuse: the call is wrong whenever it runs (also a ValueError)
 ├── LimitExceeded         outcome: there was no room; nothing was written
+├── Conflict              outcome: what is stored already stands against the call; nothing was written
+├── NotHeld               outcome: the seat or slot is not held, or not any more; nothing was written
 ├── DocumentNotFound      outcome: the document is not there and may not be created
 ├── OutcomeUnknown        outcome: the call was sent, and nobody can tell whether it was applied
 ├── NotSent               outcome: time ran out before the call was sent (also a TimeoutError)
@@ -32,10 +34,12 @@ from pymongo.errors import (
 )
 
 __all__ = [
+    "Conflict",
     "DeploymentError",
     "DocumentNotFound",
     "LimitExceeded",
     "MongoPatternsError",
+    "NotHeld",
     "NotSent",
     "OutcomeUnknown",
     "RepeatedCommands",
@@ -83,6 +87,34 @@ class LimitExceeded(MongoPatternsError):
         self.decision = decision
 
 
+class Conflict(MongoPatternsError):
+    """Report that what is stored already stands against the call. Nothing was written.
+
+    Attributes:
+        key: What was asked for, when it is known.
+        verdict: The verdict, where the call has one.
+    """
+
+    def __init__(self, message: str, *, key: Any = None, verdict: Any = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.verdict = verdict
+
+
+class NotHeld(MongoPatternsError):
+    """Report that a seat or a slot is not held by the one who says so: it was given up, or has expired.
+
+    Attributes:
+        key: Whose it is, when it is known.
+        verdict: The verdict, where the call has one.
+    """
+
+    def __init__(self, message: str, *, key: Any = None, verdict: Any = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.verdict = verdict
+
+
 class DocumentNotFound(MongoPatternsError):
     """Report that the document is not there, and that the spec does not allow it to be created.
 
@@ -93,8 +125,8 @@ class DocumentNotFound(MongoPatternsError):
 
     def __init__(self, collection: str, key: Any) -> None:
         super().__init__(
-            f"no document of {collection!r} has the key {key!r}, and the spec says create=None: create the "
-            "document first, or give the spec create={} to have it made on first use"
+            f"no document of {collection!r} has the key {key!r}: create it first, or, where the spec takes create=, "
+            "say there create={} to have it made on first use"
         )
         self.collection = collection
         self.key = key

@@ -1,6 +1,6 @@
 """Who holds what was given out for a while: written down as text that any process can read. Pure.
 
-Reservations are held this way; whatever else is acquired, renewed and released can be.
+Reservations and slots are held this way; whatever else is acquired, renewed and released can be.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Holder:
         return base64.urlsafe_b64encode(encode(document, codec_options=options)).decode()
 
     @classmethod
-    def of(cls, argument: str, token: object, place: str, options: CodecOptions[Any]) -> Holder:
+    def of(cls, argument: str, token: object, place: str, options: CodecOptions[Any], *, thing: str) -> Holder:
         """Read a token.
 
         Args:
@@ -52,6 +52,7 @@ class Holder:
             token: What `token` gave.
             place: Where it must be from.
             options: How the collection writes its keys.
+            thing: What is held, for the message.
 
         Raises:
             UsageError: If it is none, or from another place.
@@ -65,5 +66,5 @@ class Holder:
         if set(document) == {"p", "k", "i"} and document["k"] is not None and isinstance(document["i"], ObjectId):
             if document["p"] == place:
                 return cls(place, document["k"], document["i"])
-            raise UsageError(argument, f"is of a reservation in {document['p']!r:.100}, and this is {place!r}")
-        raise UsageError(argument, f"expected the token of a reservation, got {token!r:.100}")
+            raise UsageError(argument, f"is of a {thing} in {document['p']!r:.100}, and this is {place!r}")
+        raise UsageError(argument, f"expected the token of a {thing}, got {token!r:.100}")

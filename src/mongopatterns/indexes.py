@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mongopatterns.errors import UsageError
@@ -23,19 +24,24 @@ class Index:
         keys: Pairs of a field path and 1 (ascending) or -1 (descending).
         unique: Whether no two documents may share the keys' values.
         expire_after: Seconds after the date in the field when the server deletes the document; None: never.
+        where: The filter that a document must match to be in the index; None: every document is.
     """
 
     keys: tuple[tuple[str, int], ...]
     unique: bool
     expire_after: int | None
+    where: Mapping[str, Any] | None = field(hash=False)
 
-    def __init__(self, *keys: str | tuple[str, int], unique: bool = False) -> None:
+    def __init__(
+        self, *keys: str | tuple[str, int], unique: bool = False, where: Mapping[str, Any] | None = None
+    ) -> None:
         pairs = tuple((key, 1) if isinstance(key, str) else key for key in keys)
         for path, _ in pairs:
             check_path("Index.keys", path)
         object.__setattr__(self, "keys", pairs)
         object.__setattr__(self, "unique", unique)
         object.__setattr__(self, "expire_after", None)
+        object.__setattr__(self, "where", where)
 
     @classmethod
     def ttl(cls, path: str, *, after: int = 0) -> Index:
@@ -54,4 +60,5 @@ class Index:
     def options(self) -> dict[str, Any]:
         """The options as `create_index` takes them."""
         expire = {} if self.expire_after is None else {"expireAfterSeconds": self.expire_after}
-        return {**({"unique": True} if self.unique else {}), **expire}
+        partial = {} if self.where is None else {"partialFilterExpression": dict(self.where)}
+        return {**({"unique": True} if self.unique else {}), **expire, **partial}

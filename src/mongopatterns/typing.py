@@ -67,6 +67,10 @@ class AsyncCollectionLike(Protocol[DocumentT_co]):
         """How values are stored."""
         ...
 
+    def with_options(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the same collection with other options."""
+        ...
+
     # `find_one` tells the document type; a cursor's is left open, as Motor's stubs do not carry it through.
     def find_one(self, *args: Any, **kwargs: Any) -> Awaitable[DocumentT_co | None]:
         """Read one document."""
@@ -80,8 +84,24 @@ class AsyncCollectionLike(Protocol[DocumentT_co]):
         """Write one document and return it."""
         ...
 
+    def find_one_and_delete(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Delete one document and return it."""
+        ...
+
     def update_one(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Write one document."""
+        ...
+
+    def update_many(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Write every document that matches."""
+        ...
+
+    def insert_one(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Store one new document."""
+        ...
+
+    def insert_many(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Store several new documents."""
         ...
 
     def aggregate(self, *args: Any, **kwargs: Any) -> Any:
@@ -127,6 +147,10 @@ class CollectionLike(Protocol[DocumentT_co]):
         """How values are stored."""
         ...
 
+    def with_options(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the same collection with other options."""
+        ...
+
     def find_one(self, *args: Any, **kwargs: Any) -> DocumentT_co | None:
         """Read one document."""
         ...
@@ -139,8 +163,24 @@ class CollectionLike(Protocol[DocumentT_co]):
         """Write one document and return it."""
         ...
 
+    def find_one_and_delete(self, *args: Any, **kwargs: Any) -> Any:
+        """Delete one document and return it."""
+        ...
+
     def update_one(self, *args: Any, **kwargs: Any) -> Any:
         """Write one document."""
+        ...
+
+    def update_many(self, *args: Any, **kwargs: Any) -> Any:
+        """Write every document that matches."""
+        ...
+
+    def insert_one(self, *args: Any, **kwargs: Any) -> Any:
+        """Store one new document."""
+        ...
+
+    def insert_many(self, *args: Any, **kwargs: Any) -> Any:
+        """Store several new documents."""
         ...
 
     def aggregate(self, *args: Any, **kwargs: Any) -> Any:

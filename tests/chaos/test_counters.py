@@ -5,37 +5,28 @@ Some callers travel alone, others share round trips.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, MongoClient
-from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
+from pymongo import MongoClient
 
 from mongopatterns import (
     AsyncCounter,
     AsyncQuota,
     Counter,
     CounterSpec,
-    NotSent,
     OutcomeUnknown,
     Quota,
     QuotaSpec,
     Rollover,
     Window,
-    may_have_applied,
 )
-from mongopatterns._driver_async import settle
-from mongopatterns.errors import MongoPatternsError
-from mongopatterns.testing import EmbeddedMongo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
+
+    from mongopatterns.testing import EmbeddedMongo
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -55,128 +46,21 @@ FILLED = QuotaSpec("filled", path="q", windows=[Window.month(FULL)])
 ALONE, TOGETHER = 3, 6
 KINDS_ALONE = ("add", "consume", "record", "tight")
 KINDS_TOGETHER = ("add_together", "impatient_together", "charge_together", "fill_together")
-WORKERS = ALONE * len(KINDS_ALONE) + TOGETHER * len(KINDS_TOGETHER)
-
-# Of the first the driver's repeat is told the stored answer; the second is handed to the caller.
-LOST_REPLIES = ("onPrimaryTransactionalWrite", {"times": 12}, {"closeConnection": True})
-UNSATISFIED = (
-    "failCommand",
-    {"times": 30},
-    {"failCommands": ["findAndModify"], "writeConcernError": {"code": 64, "errmsg": "waiting timed out"}},
-)
 
 
-@pytest.fixture(scope="module")
-def members() -> Iterator[EmbeddedMongo]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MONGOPATTERNS_TEST_URI", raising=False)  # somebody's own server must not be killed
-        with EmbeddedMongo(members=3) as server:
-            yield server
+def assert_bounds(log: Any, stored: int) -> None:
+    """Assert that what was acknowledged is stored, and of what was not, at most what may have been applied."""
+    least = sum(amount for amount, _ in log.granted)
+    assert least <= stored <= least + sum(amount for amount, _ in log.unknown)
 
 
-@dataclass
-class Log:
-    """What callers of one kind were told: amounts with their verdicts, and amounts that came to an error."""
-
-    told: list[tuple[int, Any]] = field(default_factory=list)
-    unknown: list[tuple[int, BaseException]] = field(default_factory=list)
-    unsent: list[BaseException] = field(default_factory=list)
-    failed: list[BaseException] = field(default_factory=list)
-
-    @property
-    def granted(self) -> list[tuple[int, Any]]:
-        return [(amount, verdict) for amount, verdict in self.told if verdict]
-
-    def assert_bounds(self, stored: int) -> None:
-        """Assert that what was acknowledged is stored, and of what was not, at most what may have been applied."""
-        least = sum(amount for amount, _ in self.granted)
-        assert least <= stored <= least + sum(amount for amount, _ in self.unknown)
-
-
-class Load:
-    """Callers without a pause, and faults."""
-
-    def __init__(self, server: EmbeddedMongo) -> None:
-        self.server = server
-        self.logs = {name: Log() for name in (*KINDS_ALONE, *KINDS_TOGETHER)}
-        self.faults = 0
-        self._killed = -1
-        self._over = asyncio.Event()
-
-    async def work(self, name: str, call: Callable[[int, str], Awaitable[Any]]) -> None:
-        log = self.logs[name]
-        for turn in itertools.count():
-            if self._over.is_set():
-                return
-            amount = 1 if name in ("tight", "fill_together") else 1 + turn % 3
-            try:
-                log.told.append((amount, await call(amount, f"fault {self.faults}")))
-            except (NotSent, ServerSelectionTimeoutError) as error:
-                log.unsent.append(error)
-            except (PyMongoError, MongoPatternsError) as error:
-                if may_have_applied(error):
-                    log.unknown.append((amount, error))
-                else:
-                    log.failed.append(error)
-
-    async def progress(self, fault: Callable[[], Any], point: tuple[str, Any, Any] | None = None) -> None:
-        """Inject one fault, and let every kind of call be answered again before the next."""
-        self.faults += 1
-        answered = {name: len(log.told) for name, log in self.logs.items()}
-        await asyncio.to_thread(fault)
-        await asyncio.to_thread(self.server.wait_for_primary)
-        least = dict.fromkeys(self.logs, 20) | {"fill_together": FULL + TOGETHER}
-
-        async def all_answered() -> None:
-            while any(len(log.told) < answered[name] + least[name] for name, log in self.logs.items()):
-                await asyncio.sleep(0.02)
-
-        with self.server.fail_point(point[0], mode=point[1], data=point[2]) if point else nullcontext():
-            await asyncio.wait_for(all_answered(), timeout=60)
-
-    async def run(self, calls: dict[str, Callable[[int, str], Awaitable[Any]]]) -> None:
-        workers = [
-            asyncio.create_task(self.work(name, call))
-            for name, call in calls.items()
-            for _ in range(ALONE if name in KINDS_ALONE else TOGETHER)
-        ]
-        try:
-            await self.progress(lambda: None)
-            await self.progress(self._kill, LOST_REPLIES)
-            await self.progress(self._restart)
-            await self.progress(self.server.step_down, LOST_REPLIES)
-            await self.progress(lambda: None, UNSATISFIED)
-            await self.progress(self._kill)
-            await self.progress(self._restart, LOST_REPLIES)
-            await self.progress(self.server.step_down)
-        finally:
-            self._over.set()
-            await asyncio.gather(*workers)
-
-    def _kill(self) -> None:
-        self._killed = self.server.kill()
-
-    def _restart(self) -> None:
-        self.server.restart(self._killed)
-
-
-@pytest.fixture(params=["pymongo", "motor", "sync"])
-async def calls(request: pytest.FixtureRequest, members: EmbeddedMongo) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Give the same calls on each driver, and the name of the database that they write to."""
-    name = f"chaos_{request.param}"
-    if request.param == "sync":
-        pool = ThreadPoolExecutor(WORKERS)
-
-        def threaded(call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-            return lambda *arguments: asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
-
-        with MongoClient(members.uri) as client, pool:
-            of_threads = _calls(client[name], Counter, Quota)
-            yield name, {kind: threaded(call) for kind, call in of_threads.items()}
-        return
-    asynchronous: Any = AsyncMongoClient(members.uri) if request.param == "pymongo" else AsyncIOMotorClient(members.uri)
-    yield name, _calls(asynchronous[name], AsyncCounter, AsyncQuota)
-    await settle(asynchronous.close())
+async def work(load: Any, name: str, call: Callable[[int, str], Awaitable[Any]]) -> None:
+    """Call without a pause."""
+    for turn in itertools.count():
+        if load.over:
+            return
+        amount = 1 if name in ("tight", "fill_together") else 1 + turn % 3
+        await load.attempt(name, amount, lambda amount=amount: call(amount, f"fault {load.faults}"))
 
 
 def _calls(db: Any, counter: Any, quota: Any) -> dict[str, Callable[[int, str], Any]]:
@@ -208,19 +92,23 @@ def assert_apart(answers: list[tuple[int, int]]) -> None:
 
 
 async def test_elections_and_lost_replies_lose_and_double_nothing(
-    calls: tuple[str, dict[str, Any]], members: EmbeddedMongo
+    world: Any, load: Any, members: EmbeddedMongo
 ) -> None:
     """Through kills, step-downs and lost replies what is stored is what was told, within what was told unknown."""
-    name, calls_of = calls
-    load = Load(members)
-    await load.run(calls_of)
+    calls = _calls(world.db, Counter, Quota) if world.sync else _calls(world.db, AsyncCounter, AsyncQuota)
+    workers = [
+        lambda name=name, call=call: work(load, name, world.wait(call))
+        for name, call in calls.items()
+        for _ in range(ALONE if name in KINDS_ALONE else TOGETHER)
+    ]
+    await load.run(workers, dict.fromkeys(calls, 20) | {"fill_together": FULL + TOGETHER})
     logs = load.logs
     for kind, log in logs.items():
         assert log.failed == []
         assert len(log.told) > 100, "there was a load"
         assert kind == "impatient_together" or not log.unsent
     with MongoClient(members.uri) as client:
-        db: Any = client[name]
+        db: Any = client[world.db.name]
         hits = {document["_id"]: document for document in db.hits.find()}
         states = {document["_id"]: document for document in db.quotas.find()}
         filled = {document["_id"]: document["q"]["month"]["used"] for document in db.filled.find()}
@@ -235,7 +123,7 @@ async def test_elections_and_lost_replies_lose_and_double_nothing(
         "charge_together": states["together"]["roomy"]["day"]["used"],
     }
     for kind, stored in charged.items():
-        logs[kind].assert_bounds(stored)
+        assert_bounds(logs[kind], stored)
         totals = [(amount, _total(verdict)) for amount, verdict in logs[kind].granted]
         assert len(totals) == len(logs[kind].told), "there was room for all"
         assert_apart(totals)
@@ -253,7 +141,7 @@ async def test_elections_and_lost_replies_lose_and_double_nothing(
         refused = [verdict for _, verdict in logs[kind].told if not verdict]
         assert refused
         assert all(verdict.used == {"month": limit} for verdict in refused)
-        logs[kind].assert_bounds(stored)
+        assert_bounds(logs[kind], stored)
     assert states["alone"]["tight"]["month"]["used"] == LIMIT
     assert {key: used for key, used in filled.items() if key != "fault 0"} == dict.fromkeys(
         (f"fault {number}" for number in range(1, load.faults + 1)), FULL

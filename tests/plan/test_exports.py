@@ -14,7 +14,14 @@ import pytest
 
 import mongopatterns
 
-PACKAGES = ["mongopatterns", "mongopatterns.cli", "mongopatterns.counters", "mongopatterns.testing"]
+PACKAGES = [
+    "mongopatterns",
+    "mongopatterns.cli",
+    "mongopatterns.counters",
+    "mongopatterns.documents",
+    "mongopatterns.membership",
+    "mongopatterns.testing",
+]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -27,12 +34,15 @@ def test_all_is_sorted_complete_and_importable(name: str) -> None:
 
 
 def test_the_top_level_is_re_exports_and_nothing_else() -> None:
-    """mongopatterns/__init__.py holds a docstring, named imports and __all__, and __all__ is what it imports."""
-    tree = ast.parse(Path(mongopatterns.__file__).read_text())
-    kinds = [type(node) for node in tree.body]
-    assert set(kinds) <= {ast.Expr, ast.ImportFrom, ast.Assign}
-    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert imported == set(mongopatterns.__all__)
+    """The stub of the top level holds named imports and __all__, which are the names that there are."""
+    tree = ast.parse(Path(mongopatterns.__file__).with_suffix(".pyi").read_text())
+    assert {type(node) for node in tree.body} == {ast.ImportFrom, ast.Assign}
+    imported = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    (listed,) = (ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign))
+    assert sorted(imported) == listed == sorted(mongopatterns.__all__)
+    assert set(listed) <= set(dir(mongopatterns))
+    with pytest.raises(AttributeError):
+        _ = mongopatterns.AsyncQouta  # type: ignore[attr-defined]
 
 
 def test_every_asynchronous_name_has_its_twin() -> None:
@@ -63,6 +73,14 @@ def test_importing_the_package_stays_light() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"motor", "typer", "rich", "pytest", "mongopatterns.cli", "mongopatterns.testing"}
     assert heavy.isdisjoint(loaded)
+
+
+def test_a_name_loads_its_own_pattern_only() -> None:
+    """Whoever imports a counter does not wait for documents and membership."""
+    code = "from mongopatterns import Counter; import sys; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "mongopatterns.counters" in loaded
+    assert {"mongopatterns.documents", "mongopatterns.membership"}.isdisjoint(loaded)
 
 
 def test_the_package_is_marked_as_typed() -> None:

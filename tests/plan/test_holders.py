@@ -34,7 +34,7 @@ KEYS: list[Any] = [
 def test_a_token_names_the_same_thing_again(key: Any) -> None:
     """Every kind of key survives the way through text, with its type."""
     holder = Holder("c.q", key, ObjectId())
-    again = Holder.of("token", holder.token(ANY_UUID), "c.q", ANY_UUID)
+    again = Holder.of("token", holder.token(ANY_UUID), "c.q", ANY_UUID, thing="reservation")
     assert again == holder
     assert type(again.key) is type(key)
 
@@ -59,21 +59,23 @@ def test_a_token_names_the_same_thing_again(key: Any) -> None:
 def test_what_is_no_token_is_refused(token: Any) -> None:
     """Whatever was not made by `token` is a UsageError that names the argument."""
     with pytest.raises(UsageError, match=r"^token: expected the token of a reservation"):
-        Holder.of("token", token, "c.q", ANY_UUID)
+        Holder.of("token", token, "c.q", ANY_UUID, thing="reservation")
 
 
 def test_a_token_of_another_place_is_refused() -> None:
     """A token is read only where it was made, and the message names both places."""
     token = Holder("c.q", "alice", ObjectId()).token(ANY_UUID)
-    with pytest.raises(UsageError, match=r"^token: is of a reservation in 'c\.q', and this is 'c\.other'$"):
-        Holder.of("token", token, "c.other", ANY_UUID)
+    for thing in ("reservation", "slot"):
+        with pytest.raises(UsageError, match=rf"^token: is of a {thing} in 'c\.q', and this is 'c\.other'$"):
+            Holder.of("token", token, "c.other", ANY_UUID, thing=thing)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(noise: bytes) -> None:
     """Noise is refused, and nothing else happens."""
     try:
-        holder = Holder.of("token", base64.urlsafe_b64encode(noise).decode(), "c.q", ANY_UUID)
+        token = base64.urlsafe_b64encode(noise).decode()
+        holder = Holder.of("token", token, "c.q", ANY_UUID, thing="slot")
     except UsageError:
         return
     assert isinstance(holder.id, ObjectId)

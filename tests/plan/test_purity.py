@@ -11,9 +11,20 @@ import pytest
 import mongopatterns
 
 ROOT = Path(mongopatterns.__file__).parent
-PURE = ["_grouping", "amounts", "errors", "expressions", "holders", "indexes", "windows"]
+PURE = [
+    "_grouping",
+    "amounts",
+    "commands",
+    "errors",
+    "expressions",
+    "holders",
+    "indexes",
+    "specs",
+    "verdicts",
+    "windows",
+]
 # Of a pattern's folder everything but the shells is pure.
-PATTERNS = ["counters"]
+PATTERNS = ["counters", "documents", "membership"]
 PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + [
     path
     for pattern in PATTERNS
@@ -98,7 +109,11 @@ def test_nothing_but_the_demo_imports_motor() -> None:
     assert [path for path in users if path.parent.name != "cli"] == []
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("counters/_*_async.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for pattern in PATTERNS for path in (ROOT / pattern).glob("_*_async.py")),
+    ids=lambda path: path.name,
+)
 def test_shells_are_thin(path: Path) -> None:
     """A shell is short, and a tenth of its statements wait for the driver: thinking belongs in the plan."""
     source = path.read_text()
@@ -111,7 +126,9 @@ def test_shells_are_thin(path: Path) -> None:
     assert waits >= statements / 10
     if path.name != "_combining_async.py":  # (whether calls travel together is its one question)
         decisions = [node for node in ast.walk(tree) if isinstance(node, (ast.If, ast.For, ast.While))]
-        # (the plan may ask for one more command: that is what a shell is for)
-        asked = [node for node in decisions if isinstance(node, ast.If) and isinstance(node.test, ast.NamedExpr)]
+        # (the plan may ask for one more command, or for one after the other: that is what a shell is for)
+        asked = [
+            node for node in decisions if isinstance(node, (ast.If, ast.While)) and isinstance(node.test, ast.NamedExpr)
+        ]
         assert [ast.unparse(node.test.value.func) for node in asked] == ["self._plan.again"] * len(asked)  # type: ignore[attr-defined]
         assert decisions == asked, "a decision in a shell"

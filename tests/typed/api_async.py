@@ -13,12 +13,30 @@ from pymongo.asynchronous.database import AsyncDatabase
 from typing_extensions import assert_type
 
 from mongopatterns import (
+    AddManyResult,
+    AsyncCappedSet,
     AsyncCounter,
+    AsyncDocuments,
+    AsyncKeyedSet,
     AsyncQuota,
     AsyncRateLimiter,
+    AsyncSlots,
+    AsyncUniqueCode,
+    CappedSetSpec,
     CounterSpec,
     Decision,
+    DocumentSpec,
     Field,
+    HeldSlot,
+    JoinManyResult,
+    JoinOutcome,
+    JoinResult,
+    KeyedSetOutcome,
+    KeyedSetResult,
+    KeyedSetSpec,
+    Leader,
+    LeaveResult,
+    MemberResult,
     QuotaSpec,
     Rate,
     RateDecision,
@@ -27,7 +45,12 @@ from mongopatterns import (
     Rollover,
     Settlement,
     SettleOutcome,
+    Slot,
+    SlotOutcome,
+    SlotsSpec,
+    Stored,
     Times,
+    UniqueCodeSpec,
     Window,
 )
 from mongopatterns.typing import AsyncCollectionLike, AsyncDatabaseLike, DocumentT, Number
@@ -42,6 +65,15 @@ MINUTES = QuotaSpec(
     create={"plan": "free"},
     meters=("cost",),
     align="first_use",
+)
+SEATS = CappedSetSpec(
+    "parties",
+    path="participants",
+    member_key="user_id",
+    key_type=ObjectId,
+    cap=Field("max_participants", default=10),
+    open_if={"ended_at": None},
+    leader=Leader("host_id", sort=[("joined_at", 1)]),
 )
 LOGIN = RateLimiterSpec("limits", Rate(100, per=60), algorithm="token_bucket", burst=20)
 
@@ -147,3 +179,116 @@ async def must_fail(quota: AsyncQuota, client: AsyncMongoClient[Any]) -> None:
     Window.every(60, 5)  # type: ignore[arg-type]
     Window.day(5, align="utc")  # type: ignore[arg-type]
     RateLimiterSpec("limits", Rate(1, per=1), algorithm="leaky")  # type: ignore[arg-type]
+
+
+async def membership(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncCappedSet(motor, SEATS)
+    seats = AsyncCappedSet(database, SEATS)
+    joined = await seats.join("p1", {"user_id": "u1"}, document=True)
+    assert_type(joined, JoinResult)
+    assert_type(joined.outcome, JoinOutcome)
+    assert_type(joined.require(), JoinResult)
+    assert_type(joined.cap, int | None)
+    assert_type(await seats.join_many("p1", [{"user_id": "u2"}], all_or_none=False), JoinManyResult)
+    assert_type(await seats.leave("p1", "u1"), LeaveResult)
+    assert_type(await seats.touch("p1", "u1"), MemberResult)
+    assert_type(await seats.update("p1", "u1", {"muted": True}), MemberResult)
+    assert_type(await seats.members("p1"), list[dict[str, Any]])
+    assert_type(await seats.members("p1", model=User), list[User])
+    assert_type(await seats.size("p1"), int)
+    await seats.join("p1", "u1")  # type: ignore[arg-type]
+    await seats.join("p1", {"user_id": "u1"}, document=5)  # type: ignore[arg-type]
+    CappedSetSpec("parties", path="participants", cap=10)  # type: ignore[call-arg]
+
+
+REACT = KeyedSetSpec("messages", path="reactions", key_type=ObjectId, max_keys=20, max_members=100, counts="reacted")
+
+
+async def keyed_sets(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncKeyedSet(motor, REACT)
+    AsyncKeyedSet(motor["messages"], REACT)
+    react = AsyncKeyedSet(database, REACT)
+    added = await react.add("m1", "up", "u1", timeout=1)
+    assert_type(added, KeyedSetResult)
+    assert_type(added.require(), KeyedSetResult)
+    assert_type(added.outcome, KeyedSetOutcome)
+    assert_type(added.present, bool)
+    assert_type((added.size, added.keys), tuple[int, int])
+    assert_type(await react.remove("m1", "up", "u1"), KeyedSetResult)
+    assert_type(await react.toggle("m1", "up", "u1"), KeyedSetResult)
+    many = await react.add_many(["m1", "m2"], "up", "u1")
+    assert_type(many, AddManyResult)
+    assert_type((many.matched, many.added, many.missing, many.unchanged), tuple[int, int, int, int])
+    assert_type(await react.members("m1", "up"), list[Any])
+    assert_type(await react.counts("m1"), dict[str, int])
+    assert_type(await react.get("m1"), dict[str, list[Any]])
+    assert_type(REACT.read({"_id": "m1"}), dict[str, list[Any]])
+    await react.add("m1", 5, "u1")  # type: ignore[arg-type]
+    await react.add("m1", "up")  # type: ignore[call-arg]
+    await react.add("m1", "up", "u1", None)  # type: ignore[call-arg]
+    await react.add_many(5, "up", "u1")  # type: ignore[arg-type]
+    KeyedSetSpec("messages", "reactions")  # type: ignore[call-arg]
+    KeyedSetSpec("messages", path="reactions", max_keys="20")  # type: ignore[arg-type]
+    AsyncKeyedSet(database, HITS)  # type: ignore[arg-type]
+
+
+STREAMS = SlotsSpec("streams", cap=3, ttl=30)
+CODES = UniqueCodeSpec("parties", path="room_code", live={"ended_at": None}, length=6)
+
+
+async def slots_and_codes(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncSlots(motor, STREAMS)
+    AsyncSlots(motor["streams"], STREAMS)
+    slots = AsyncSlots(database["streams"], STREAMS)
+    slot = await slots.acquire("user:1", cap=5, data={"device": "tv"}, timeout=1)
+    assert_type(slot, Slot)
+    assert_type(slot.require(), Slot)
+    assert_type(slot.outcome, SlotOutcome)
+    assert_type(slot.token, str | None)
+    assert_type(slot.slot, int | None)
+    assert_type(slot.expires_at, dt.datetime | None)
+    assert_type(await slots.renew(slot), Slot)
+    assert_type(await slots.release(slot.token or ""), Slot)
+    held = await slots.holders("user:1")
+    assert_type(held, list[HeldSlot])
+    assert_type(await slots.release(held[0]), Slot)
+    assert_type(held[0].data, dict[str, Any])
+    assert_type(await slots.size("user:1"), int)
+    await slots.renew(5)  # type: ignore[arg-type]
+    await slots.renew(slot.token)  # type: ignore[arg-type]
+    await slots.acquire("user:1", 5)  # type: ignore[call-arg]
+    SlotsSpec("streams", cap=3)  # type: ignore[call-arg]
+    AsyncUniqueCode(motor, CODES)
+    codes = AsyncUniqueCode(database, CODES)
+    assert_type(await codes.insert({"host": "ann"}, code="tea"), dict[str, Any])
+    assert_type(await codes.assign("p1"), str)
+    assert_type(await codes.find("tea", fields=["host"]), dict[str, Any] | None)
+    await codes.insert("p1")  # type: ignore[arg-type]
+    await codes.find(5)  # type: ignore[arg-type]
+    UniqueCodeSpec("parties", "room_code")  # type: ignore[call-arg]
+    UniqueCodeSpec("parties", path="room_code", create={})  # type: ignore[call-arg]
+    AsyncUniqueCode(database, STREAMS)  # type: ignore[arg-type]
+
+
+RESPONSES = DocumentSpec("responses", key=("question_id", "user_id"), key_type={"question_id": ObjectId})
+
+
+async def documents(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncDocuments(motor, RESPONSES)
+    AsyncDocuments(motor["responses"], DocumentSpec("responses", key="slug", key_type=ObjectId))
+    docs = AsyncDocuments(database["responses"], RESPONSES)
+    made = await docs.get_or_create(("q", "u"), {"status": "open"})
+    assert_type(made, Stored)
+    document, created = await docs.upsert(
+        {"question_id": "q", "user_id": "u"}, set={"a.b": 1}, inc={"n": 0.5}, push_last={"h": 1}, keep=5, set_now=["t"]
+    )
+    assert_type(document, dict[str, Any])
+    assert_type(created, bool)
+    assert_type(await docs.take(("q", "u"), unexpired="expires_at", timeout=1), dict[str, Any] | None)
+    await docs.upsert(("q", "u"), {"a": 1})  # type: ignore[call-arg]
+    await docs.upsert(("q", "u"), inc={"n": "1"})  # type: ignore[dict-item]
+    await docs.upsert(("q", "u"), push_last=["h"])  # type: ignore[arg-type]
+    await docs.take(("q", "u"), "expires_at")  # type: ignore[call-arg]
+    made.created = False  # type: ignore[misc]
+    DocumentSpec("responses", "key")  # type: ignore[call-arg]
+    DocumentSpec("responses", key_type=str)  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -20,23 +19,20 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from mongopatterns.amounts import Amount, Number, amount_value, plain_number
-from mongopatterns.counters._specs import KeyedSpec
+from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate, created, holders_of, lane_of
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import (
     ANY_UUID,
     at_path,
     aware,
-    bson_identity,
     check_time,
     key_filter,
     key_value,
     literal,
 )
+from mongopatterns.specs import KeyedSpec
 
 S = TypeVar("S", bound=KeyedSpec)
-
-REPLY: Final = "_mongopatterns"
-"""The one field of a projected reply."""
 
 _LONGEST_ID: Final = 200
 
@@ -44,42 +40,7 @@ MAX_STORED: Final = 2**62
 """What a stored count may hold: one more amount on top is still an integer of 64 bits."""
 
 
-# Commands ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class FindOneAndUpdate:
-    """One guarded write, in the terms of the driver's `find_one_and_update`."""
-
-    filter: dict[str, Any]
-    update: Any
-    projection: Any
-    upsert: bool
-    comment: str
-    let: dict[str, Any] | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of the driver's call; the reply is the document after the write."""
-        arguments: dict[str, Any] = {
-            "filter": self.filter,
-            "update": self.update,
-            "projection": self.projection,
-            "upsert": self.upsert,
-            "return_document": True,
-            "comment": self.comment,
-        }
-        if self.let is not None:
-            arguments["let"] = self.let
-        return arguments
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """One read, in the terms of the driver's `aggregate`."""
-
-    pipeline: list[dict[str, Any]]
-    let: dict[str, Any]
-    comment: str
+# Calls -------------------------------------------------------------------------------------------------------
 
 
 class Ask(NamedTuple):
@@ -96,34 +57,6 @@ class Ask(NamedTuple):
     key: Any
     amount: int | Decimal128
     more: tuple[int | Decimal128, ...] = ()
-
-
-def lane_of(key: Any, codec_options: CodecOptions[Any]) -> Any:
-    """Return what is equal for two keys exactly when they are one key to the server."""
-    return key if type(key) is str else bson_identity(key, codec_options)
-
-
-def identities(keys: Sequence[Any], stored: Sequence[Any], codec_options: CodecOptions[Any]) -> dict[Any, Any]:
-    """Return the identity of each key of an answer, in the order asked.
-
-    Args:
-        keys: As the caller asks for them.
-        stored: The same as they are stored.
-        codec_options: How the collection writes them.
-
-    Raises:
-        UsageError: If one cannot be a key of a dict, or two of them are one key to a dict and two to the server.
-    """
-    wanted: dict[Any, Any] = {}
-    for key, value in zip(keys, stored, strict=True):
-        identity = bson_identity(value, codec_options)
-        try:
-            known = wanted.setdefault(key, identity)
-        except TypeError:
-            raise UsageError("keys", "a document cannot be a key of the answer: ask for it alone") from None
-        if known != identity:
-            raise UsageError("keys", f"{key!r} equals another key in Python, and not on the server: ask for it alone")
-    return wanted
 
 
 def meter_values(names: Sequence[str], given: Mapping[str, Amount] | None) -> tuple[int | Decimal128, ...]:
@@ -340,21 +273,6 @@ class StatePlan(Generic[S]):
     def told_by(self, document: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002  # for those that override it
         """Read from a whole document what `told_fields` asks of a projected one."""
         return {}
-
-
-def holders_of(path: str) -> list[str]:
-    """List the paths of the documents that a path leads through."""
-    parts = path.split(".")
-    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
-def created(spec: KeyedSpec) -> dict[str, Any]:
-    """Build the document of a call: one without any field of its own gets those of `create`."""
-    # An upsert starts from the filter's own equality, and from nothing else.
-    bare: Any = f"${spec.key_field}"
-    for part in reversed(spec.key_field.split(".")):
-        bare = {part: bare}
-    return {"$cond": [{"$eq": ["$$ROOT", bare]}, {"$mergeObjects": [literal(spec.create), "$$ROOT"]}, "$$ROOT"]}
 
 
 def how_many(free: Any, each: Any) -> dict[str, Any]:

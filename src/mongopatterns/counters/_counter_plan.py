@@ -13,16 +13,8 @@ from bson.codec_options import CodecOptions
 from bson.decimal128 import create_decimal128_context
 
 from mongopatterns.amounts import Amount, Number, add, amount_value, plain, plain_number, subtract
-from mongopatterns.counters._commands import (
-    Ask,
-    FindOneAndUpdate,
-    created,
-    holders_of,
-    identities,
-    lane_of,
-    meter_values,
-    once_id,
-)
+from mongopatterns.commands import FindOneAndUpdate, created, holders_of, identities, lane_of
+from mongopatterns.counters._commands import Ask, meter_values, once_id
 from mongopatterns.counters._specs import CounterSpec
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, key_filter, key_value, literal, merge_at

@@ -20,7 +20,8 @@ from bson.raw_bson import RawBSONDocument
 
 from mongopatterns._grouping import runs
 from mongopatterns.amounts import Amount, plain
-from mongopatterns.counters._commands import REPLY, Aggregate, Ask, FindOneAndUpdate, StatePlan, Told
+from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
+from mongopatterns.counters._commands import Ask, StatePlan, Told
 from mongopatterns.counters._limiter_pipeline import Call, LimiterPipeline
 from mongopatterns.counters._limiter_state import Exact, Standing, StateReader, date, exact
 from mongopatterns.counters._specs import MAX_RATE, RateLimiterSpec, cost_value

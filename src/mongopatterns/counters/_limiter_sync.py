@@ -14,8 +14,9 @@ from typing_extensions import Self
 from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import utc_now
 from mongopatterns.amounts import Amount
+from mongopatterns.commands import Aggregate, FindOneAndUpdate
 from mongopatterns.counters._combining_sync import Combining
-from mongopatterns.counters._commands import Aggregate, Ask, FindOneAndUpdate
+from mongopatterns.counters._commands import Ask
 from mongopatterns.counters._limiter_plan import LimiterPlan
 from mongopatterns.counters._specs import RateLimiterSpec
 from mongopatterns.counters._verdicts import RateDecision

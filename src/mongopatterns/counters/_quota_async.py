@@ -12,8 +12,9 @@ from typing_extensions import Self
 from mongopatterns import _driver_async as driver
 from mongopatterns._driver import utc_now
 from mongopatterns.amounts import Amount
+from mongopatterns.commands import Aggregate, FindOneAndUpdate
 from mongopatterns.counters._combining_async import AsyncCombining
-from mongopatterns.counters._commands import Aggregate, Ask, FindOneAndUpdate
+from mongopatterns.counters._commands import Ask
 from mongopatterns.counters._quota_plan import QuotaPlan
 from mongopatterns.counters._specs import QuotaSpec
 from mongopatterns.counters._verdicts import Decision, Reservation, Settlement

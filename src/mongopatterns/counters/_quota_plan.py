@@ -30,17 +30,8 @@ from bson.raw_bson import RawBSONDocument
 
 from mongopatterns._grouping import runs
 from mongopatterns.amounts import Amount, Number, add, amount_value, multiply, plain
-from mongopatterns.counters._commands import (
-    REPLY,
-    Aggregate,
-    Ask,
-    FindOneAndUpdate,
-    StatePlan,
-    Told,
-    identities,
-    meter_values,
-    once_id,
-)
+from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate, identities
+from mongopatterns.counters._commands import Ask, StatePlan, Told, meter_values, once_id
 from mongopatterns.counters._quota_pipeline import MAX_HOLDS, Call, QuotaPipeline
 from mongopatterns.counters._quota_state import Standing, StateReader, field_number, fresh_room
 from mongopatterns.counters._specs import QuotaSpec
@@ -235,7 +226,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         self, call: str, token: object, amount: Amount = 0, meters: Mapping[str, Amount] | None = None
     ) -> tuple[Ask, ObjectId]:
         """Check what is said about a reservation."""
-        holder = Holder.of("token", token, self._place, self._codec_options)
+        holder = Holder.of("token", token, self._place, self._codec_options, thing="reservation")
         used = amount_value("used", amount, zero=True)
         # Where nothing was used, nothing is charged: no window begins with it.
         free = call == "settle" and not used and not meters

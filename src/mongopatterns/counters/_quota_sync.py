@@ -14,8 +14,9 @@ from typing_extensions import Self
 from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import utc_now
 from mongopatterns.amounts import Amount
+from mongopatterns.commands import Aggregate, FindOneAndUpdate
 from mongopatterns.counters._combining_sync import Combining
-from mongopatterns.counters._commands import Aggregate, Ask, FindOneAndUpdate
+from mongopatterns.counters._commands import Ask
 from mongopatterns.counters._quota_plan import QuotaPlan
 from mongopatterns.counters._specs import QuotaSpec
 from mongopatterns.counters._verdicts import Decision, Reservation, Settlement

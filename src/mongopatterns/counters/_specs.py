@@ -13,13 +13,14 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any, Final, Literal, TypeAlias
 
-from bson import Decimal128, ObjectId
+from bson import Decimal128
 
 from mongopatterns.amounts import Amount, Number, amount_value, plain
 from mongopatterns.counters._verdicts import Decision, RateDecision
 from mongopatterns.errors import UsageError
-from mongopatterns.expressions import Field, at_path, check_document, check_path
+from mongopatterns.expressions import Field, at_path, check_path
 from mongopatterns.indexes import Index
+from mongopatterns.specs import KeyedSpec, overlap
 from mongopatterns.windows import (
     Align,
     Anniversary,
@@ -186,52 +187,6 @@ def _check_align(argument: str, align: object) -> None:
 
 
 @dataclass(frozen=True)
-class KeyedSpec:
-    """What every spec of this folder says: where the number lives and how its document is found."""
-
-    collection: str
-    _: KW_ONLY
-    path: str
-    key_field: str = "_id"
-    key_type: type[ObjectId] | None = None
-    create: Mapping[str, Any] | None = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.collection, str) or not self.collection:
-            raise UsageError("collection", f"expected the collection's name, got {self.collection!r}")
-        check_path("path", self.path)
-        check_path("key_field", self.key_field)
-        for reserved in ("_id", self.key_field):
-            if _overlap(self.path, reserved):
-                raise UsageError("path", f"{self.path!r} overlaps {reserved!r}, which may not change")
-        if any(part.isdigit() for part in self.path.split(".")):
-            raise UsageError("path", f"{self.path!r} has a part of digits, which would index into an array")
-        if self.key_type not in (None, ObjectId):
-            raise UsageError("key_type", f"expected None or bson.ObjectId, got {self.key_type!r}")
-        if self.create is not None:
-            create = check_document("create", self.create)
-            for taken in ("_id", self.key_field.split(".")[0]):
-                if taken in create:
-                    raise UsageError("create", f"{taken!r} comes from the key of the call: leave it out")
-            self._check_created(create, self.path)
-            if at_path(create, self.path) is not None:
-                raise UsageError("create", f"{self.path!r} is written by the calls: leave it out")
-            object.__setattr__(self, "create", create)
-
-    def _check_created(self, create: Mapping[str, Any], path: str) -> None:
-        """Refuse a value of `create` that a path leads through and that is no document."""
-        parts = path.split(".")
-        for depth in range(1, len(parts)):
-            parent = ".".join(parts[:depth])
-            if not isinstance(at_path(create, parent), (Mapping, type(None))):
-                raise UsageError("create", f"{parent!r} must be a document: {path!r} leads through it")
-
-    def indexes(self) -> tuple[Index, ...]:
-        """Return the indexes that must exist: a unique one on `key_field`, unless that is `_id`."""
-        return () if self.key_field == "_id" else (Index(self.key_field, unique=True),)
-
-
-@dataclass(frozen=True)
 class CounterSpec(KeyedSpec):
     """Define a counter: one number per key.
 
@@ -263,7 +218,7 @@ class CounterSpec(KeyedSpec):
             raise UsageError("create", f"{self.path.split('.')[0]!r} holds the counter: leave it out")
         object.__setattr__(self, "meters", _names("meters", self.meters))
         object.__setattr__(self, "set_now", _names("set_now", self.set_now))
-        if _overlap(self.once_path, self.key_field):
+        if overlap(self.once_path, self.key_field):
             raise UsageError("path", f"{self.once_path!r}, where ids are kept, overlaps {self.key_field!r}")
         if self.create and self.once_path in self.create:
             raise UsageError("create", f"{self.once_path!r} holds the ids of once=: leave it out")
@@ -271,7 +226,7 @@ class CounterSpec(KeyedSpec):
         for argument, paths in (("meters", self.meters), ("set_now", self.set_now)):
             for path in paths:
                 check_path(argument, path)
-                if clash := next((other for other in taken if _overlap(path, other)), None):
+                if clash := next((other for other in taken if overlap(path, other)), None):
                     raise UsageError(argument, f"{path!r} overlaps {clash!r}: give each number a place of its own")
                 if any(part.isdigit() for part in path.split(".")):
                     raise UsageError(argument, f"{path!r} has a part of digits, which would index into an array")
@@ -346,7 +301,7 @@ class QuotaSpec(KeyedSpec):
             raise UsageError("windows", "two windows of the same unit: keep the smaller limit")
         object.__setattr__(self, "windows", windows)
         for number in self.fields:
-            if _overlap(self.path, number.path):
+            if overlap(self.path, number.path):
                 raise UsageError("windows", f"Field({number.path!r}) overlaps the quota's own state at {self.path!r}")
             self._check_created(self.create or {}, number.path)
         object.__setattr__(self, "meters", _names("meters", self.meters))
@@ -504,7 +459,7 @@ class RateLimiterSpec(KeyedSpec):
             raise UsageError("ttl_field", problem)
         if not isinstance(name, str) or "." in check_path("ttl_field", name):
             raise UsageError("ttl_field", f"expected the name of a field of the document, got {name!r}")
-        if any(_overlap(name, taken) for taken in ("_id", self.key_field, self.path)):
+        if any(overlap(name, taken) for taken in ("_id", self.key_field, self.path)):
             raise UsageError("ttl_field", f"{name!r} overlaps the key or the state")
         if self.create and name in self.create:
             raise UsageError("create", f"{name!r} is written by the calls: leave it out")
@@ -547,7 +502,3 @@ def _names(argument: str, names: object) -> tuple[str, ...]:
 def _check_count(argument: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise UsageError(argument, f"expected a whole number from {least} to {most}, got {value!r}")
-
-
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

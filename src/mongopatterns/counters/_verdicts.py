@@ -10,19 +10,18 @@ import datetime as dt
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from bson import ObjectId
 from typing_extensions import Self
 
 from mongopatterns.amounts import Number
 from mongopatterns.errors import LimitExceeded
+from mongopatterns.verdicts import Verdict
 from mongopatterns.windows import nominal_seconds
 
 
-class Verdict:
+class LazyVerdict(Verdict):
     """A frozen dataclass whose fields may be worked out when they are first read."""
 
     allowed: bool
@@ -61,16 +60,9 @@ class Verdict:
         """Return `allowed`."""
         return self.allowed
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `json.dumps` takes: numbers (fractions as floats), ISO 8601 text, the key as text or number."""
-        told = {part.name: _json(getattr(self, part.name)) for part in fields(self)}  # type: ignore[arg-type]
-        if "key" in told and not isinstance(told["key"], (str, int)):
-            told["key"] = str(self.key)  # type: ignore[attr-defined]
-        return told
-
 
 @dataclass(frozen=True)
-class Decision(Verdict):
+class Decision(LazyVerdict):
     """Tell what a quota decided. True when the call may go ahead.
 
     Attributes:
@@ -153,7 +145,7 @@ class Decision(Verdict):
 
 
 @dataclass(frozen=True)
-class RateDecision(Verdict):
+class RateDecision(LazyVerdict):
     """Tell what a rate limiter decided. True when the call may go ahead.
 
     Attributes:
@@ -208,7 +200,7 @@ class RateDecision(Verdict):
 
 
 @dataclass(frozen=True)
-class Reservation:
+class Reservation(Verdict):
     """Tell what came of `reserve`. True when the amount is held.
 
     Attributes:
@@ -234,10 +226,6 @@ class Reservation:
         self.decision.require()
         return self
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `json.dumps` takes."""
-        return {"token": self.token, "expires_at": _json(self.expires_at), "decision": self.decision.to_dict()}
-
 
 class SettleOutcome(str, Enum):
     """What came of `settle`."""
@@ -251,7 +239,7 @@ class SettleOutcome(str, Enum):
 
 
 @dataclass(frozen=True)
-class Settlement:
+class Settlement(Verdict):
     """Tell what came of `settle`. True when something was charged by this call.
 
     Attributes:
@@ -267,14 +255,6 @@ class Settlement:
     def __bool__(self) -> bool:
         """Return whether this call charged what was used."""
         return self.outcome is not SettleOutcome.ALREADY
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `json.dumps` takes."""
-        return {
-            "outcome": self.outcome.value,
-            "reserved": _json(self.reserved),
-            "decision": self.decision.to_dict(),
-        }
 
 
 def _headers(
@@ -301,15 +281,3 @@ def _seconds(now: dt.datetime | None, then: dt.datetime | None) -> int | None:
 
 def _wait(retry_after: float | None) -> str:
     return "it will not fit later either" if retry_after is None else f"retry in {math.ceil(retry_after)} s"
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {name: _json(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return [_json(item) for item in value]
-    return str(value) if isinstance(value, ObjectId) else value

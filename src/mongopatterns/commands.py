@@ -1,0 +1,108 @@
+"""What is sent, in the terms of the driver's own calls: plans build these values, and shells send them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bson import decode
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+from mongopatterns.errors import UsageError
+from mongopatterns.expressions import bson_identity, literal
+from mongopatterns.specs import KeyedSpec
+
+REPLY: Final = "_mongopatterns"
+"""The one field of a projected reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindOneAndUpdate:
+    """One guarded write, in the terms of the driver's `find_one_and_update`."""
+
+    filter: dict[str, Any]
+    update: Any
+    projection: Any
+    upsert: bool
+    comment: str
+    let: dict[str, Any] | None = None
+    before: bool = False
+    """Whether the reply tells of the document before the write, and not after it."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of the driver's call."""
+        arguments: dict[str, Any] = {
+            "filter": self.filter,
+            "update": self.update,
+            "projection": self.projection,
+            "upsert": self.upsert,
+            "return_document": not self.before,
+            "comment": self.comment,
+        }
+        if self.let is not None:
+            arguments["let"] = self.let
+        return arguments
+
+    def explained(self) -> dict[str, Any]:
+        """Return the same in plain values, to be read: what was encoded once is decoded."""
+        return {name: _plain(value) for name, value in self.arguments().items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return decode(value.raw) if isinstance(value, RawBSONDocument) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One read, in the terms of the driver's `aggregate`."""
+
+    pipeline: list[dict[str, Any]]
+    let: dict[str, Any]
+    comment: str
+
+
+def lane_of(key: Any, codec_options: CodecOptions[Any]) -> Any:
+    """Return what is equal for two keys exactly when they are one key to the server."""
+    return key if type(key) is str else bson_identity(key, codec_options)
+
+
+def identities(keys: Sequence[Any], stored: Sequence[Any], codec_options: CodecOptions[Any]) -> dict[Any, Any]:
+    """Return the identity of each key of an answer, in the order asked.
+
+    Args:
+        keys: As the caller asks for them.
+        stored: The same as they are stored.
+        codec_options: How the collection writes them.
+
+    Raises:
+        UsageError: If one cannot be a key of a dict, or two of them are one key to a dict and two to the server.
+    """
+    wanted: dict[Any, Any] = {}
+    for key, value in zip(keys, stored, strict=True):
+        identity = bson_identity(value, codec_options)
+        try:
+            known = wanted.setdefault(key, identity)
+        except TypeError:
+            raise UsageError("keys", "a document cannot be a key of the answer: ask for it alone") from None
+        if known != identity:
+            raise UsageError("keys", f"{key!r} equals another key in Python, and not on the server: ask for it alone")
+    return wanted
+
+
+def holders_of(path: str) -> list[str]:
+    """List the paths of the documents that a path leads through."""
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def created(spec: KeyedSpec) -> dict[str, Any]:
+    """Build the document of a call: one without any field of its own gets those of `create`."""
+    # An upsert starts from the filter's own equality, and from nothing else.
+    bare: Any = f"${spec.key_field}"
+    for part in reversed(spec.key_field.split(".")):
+        bare = {part: bare}
+    return {"$cond": [{"$eq": ["$$ROOT", bare]}, {"$mergeObjects": [literal(spec.create), "$$ROOT"]}, "$$ROOT"]}

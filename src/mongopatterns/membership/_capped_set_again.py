@@ -1,0 +1,94 @@
+"""What a write has done whose verdict did not come back: told by the image before it, and by what is stored now. Pure.
+
+An answer without a verdict is that to a repeated write, which is the stored image, or to one that made the document,
+which is none. Either way the write was applied, so the question is not what it may do, but what it has done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+
+from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
+from mongopatterns.expressions import literal
+from mongopatterns.membership._capped_set_pipeline import CappedSetPipeline, each, lets, only
+from mongopatterns.membership._capped_set_spec import CappedSetSpec
+
+
+class AppliedPipeline(CappedSetPipeline):
+    """Build the expressions that tell of a write that was applied, to the document in the variable `image`."""
+
+    root = "$$image"
+
+    @property
+    def document(self) -> Any:
+        """Build the document of a call."""
+        return self.root
+
+    def fits(self) -> Any:
+        """Build whether the document could be stored: it was."""
+        return True
+
+    def when(self, call: str) -> Any:
+        """Build the time of the write, as nearly as the `image` and what is stored (`$found`) tell it.
+
+        No answer says it, and by now more members may have expired than had then. But a seat that the write gave or
+        renewed tells it to the millisecond, and who was found, or has kept the seat since, had not expired then.
+        """
+        spec, until = self._spec, f"$$this.{self._spec.ttl_field}"
+        if self._ttl is None:
+            return "$$now"
+        stored: Any = {"$first": f"$found.{spec.path}"}
+        was: dict[str, Any] = {"list": {"$ifNull": [f"$$image.{spec.path}", literal([])]}, "queued": literal([])}
+        was["stored"] = {"$cond": [{"$isArray": [stored]}, stored, literal([])]}
+        if spec.waiting:
+            was["queued"] = {"$ifNull": [f"$$image.{spec.waiting.path}.{spec.member_key}", literal([])]}
+        own: Any = {"$eq": [self._this, "$$id"]}
+        seat = {"key": self._this, "until": until}
+        kept: Any = {"$in": [seat, each("$$stored", seat)]}
+        given: Any = {"$in": [self._this, "$$queued"]}
+        if call == "join":
+            given = {"$or": [given, {"$in": [self._this, "$$ids"]}]}
+        elif call == "leave":
+            kept = {"$or": [kept, {"$and": [own, {"$not": [{"$in": ["$$id", "$$queued"]}]}]}]}
+        else:
+            kept, given = own, own if call == "touch" else False
+        dated = {"$eq": [{"$type": until}, "date"]}
+        since = {"$min": each(only("$$stored", {"$and": [dated, given]}), until)}
+        least = {"$min": each(only("$$list", {"$and": [dated, kept]}), until)}
+        moment = {"$min": [{"$ifNull": [{"$subtract": [since, self._ttl]}, "$$now"]}, {"$subtract": [least, 1]}]}
+        return lets([was], moment)
+
+
+def image_of(spec: CappedSetSpec, command: FindOneAndUpdate, reply: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the document that a write began with: the image that came back, or what a new one was made of."""
+    if reply is not None and [*reply] != [spec.key_field]:
+        return dict(reply)
+    (key,) = command.filter.values()
+    image: Any = key["$eq"] if isinstance(key, Mapping) else key
+    for part in reversed(spec.key_field.split(".")):
+        image = {part: image}
+    return {**(spec.create or {}), **image}
+
+
+def telling(spec: CappedSetSpec, command: FindOneAndUpdate, image: Any, told: RawBSONDocument, when: Any) -> Aggregate:
+    """Build the read that tells what a write has done.
+
+    Args:
+        spec: The set's definition.
+        command: The write.
+        image: The document that it began with.
+        told: What is told of it, by an `AppliedPipeline`.
+        when: The time that it was told by, if no time was given.
+    """
+    let = {**(command.let or {}), "image": literal(image)}
+    now = {"now": when if let["now"] == "$$NOW" else "$$now"}
+    # `$facet` answers with one document, even should the caller's be gone by now.
+    pipeline: list[Any] = [
+        {"$match": command.filter},
+        {"$facet": {"found": [{"$limit": 1}, {"$project": {"_id": 0, spec.path: 1}}]}},
+        {"$project": {"_id": 0, REPLY: {"$let": {"vars": now, "in": told}}}},
+    ]
+    return Aggregate(pipeline, let, command.comment)

@@ -1,0 +1,138 @@
+"""Unique codes on an asynchronous driver: sends what the plan built, hands the reply back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from bson import ObjectId
+from pymongo.errors import DuplicateKeyError
+
+from mongopatterns import _driver_async as driver
+from mongopatterns.commands import FindOneAndUpdate
+from mongopatterns.membership._unique_code_plan import InsertOne, UniqueCodePlan, UniqueCodeSpec
+from mongopatterns.typing import Durability
+
+__all__ = ["AsyncUniqueCode"]
+
+
+class AsyncUniqueCode:
+    """Give documents short codes: no two live documents of a collection ever share one.
+
+    Args:
+        target: A database, or the collection itself. Its indexes (`spec.indexes()`) must exist: it is the index of
+            the codes that keeps them apart.
+        spec: What codes look like, and where.
+        durability: What an acknowledgement means.
+
+    Raises:
+        UsageError: If `target` is of the other world, or no database or collection.
+    """
+
+    def __init__(
+        self, target: driver.Target, spec: UniqueCodeSpec, *, durability: Durability = Durability.MAJORITY
+    ) -> None:
+        self.spec = spec
+        self._collection = driver.bind(target, spec.collection, durability)
+        self._plan = UniqueCodePlan(spec, self._collection.name, self._collection.codec_options)
+
+    async def insert(
+        self,
+        document: Mapping[str, Any],
+        *,
+        code: str | None = None,
+        session: Any = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Store a new document with a code that no other live document has.
+
+        One round trip; one more for each random code that is taken, at most the spec's `tries` in all.
+
+        Args:
+            document: What is stored: a copy of it, with the code. It must be live, and have no code yet. Its `_id`
+                is kept; without one it gets an ObjectId.
+            code: The code that it is to have, of 1 to 200 printable characters; a random one without it.
+            session: A session of the driver, to take part in its transaction. There is one try in a transaction, as
+                the server ends a transaction whose code is taken.
+            timeout: Seconds for the whole call, all tries included.
+
+        Returns:
+            The document as it is stored, with `_id` and code.
+
+        Raises:
+            UsageError: On a bad document, code or timeout; nothing was sent.
+            Conflict: If the code is taken, or all that were tried are; nothing was stored.
+            DuplicateKeyError: If another unique index refused the document, such as that of `_id`.
+        """
+        claim = self._plan.insert(document, code=code, fresh=ObjectId(), session=session)
+        async with driver.call(self._collection, timeout):
+            while again := self._plan.again(claim, self._draw()):
+                claim = self._plan.told(again, await self._answer(self._insert, again.command, session))
+        return claim.result  # type: ignore[no-any-return]  # decided
+
+    async def assign(
+        self, key: Any, *, code: str | None = None, session: Any = None, timeout: float | None = None
+    ) -> str:
+        """Return the code of a live document, which gets one if it has none.
+
+        One round trip; one more for each random code that is taken, at most the spec's `tries` in all. A repeat
+        returns the same code.
+
+        Args:
+            key: The value of the spec's key field.
+            code: The code that it is to have, of 1 to 200 printable characters; any without it.
+            session: A session of the driver, to take part in its transaction. There is one try in a transaction, as
+                the server ends a transaction whose code is taken.
+            timeout: Seconds for the whole call, all tries included.
+
+        Raises:
+            UsageError: On a bad key, code or timeout; nothing was sent.
+            DocumentNotFound: If there is no such document.
+            Conflict: If the document is not live; if the code is taken, or all that were tried are; or if the
+                document has another code than the one asked for. Nothing was changed.
+            StateError: If what stands in the place of the code is no text.
+        """
+        claim = self._plan.assign(key, code=code, session=session)
+        async with driver.call(self._collection, timeout):
+            while again := self._plan.again(claim, self._draw()):
+                claim = self._plan.told(again, await self._answer(self._update, again.command, session))
+        return claim.result  # type: ignore[no-any-return]  # decided
+
+    async def find(
+        self, code: str, *, fields: Sequence[str] | None = None, session: Any = None, timeout: float | None = None
+    ) -> dict[str, Any] | None:
+        """Return the live document that has a code; None if there is none.
+
+        One round trip, to the primary, which reads one entry of the index.
+
+        Args:
+            code: The code, exactly as it is stored.
+            fields: The dotted paths that are wanted, besides `_id`; the whole document without them.
+            session: A session of the driver.
+            timeout: Seconds for the whole call.
+
+        Raises:
+            UsageError: On a bad code, path or timeout.
+        """
+        query = self._plan.find(code, fields=fields)
+        async with driver.call(self._collection, timeout):
+            return await self._collection.find_one(
+                query.filter, query.projection, session=session, comment=query.comment
+            )
+
+    def _draw(self) -> str:
+        return "".join(secrets.choice(self.spec.alphabet) for _ in range(self.spec.length))
+
+    async def _answer(self, send: Callable[..., Awaitable[Any]], command: Any, session: Any) -> Any:
+        """Send one try, and return what came back: the plan knows what a duplicate key tells."""
+        try:
+            return await send(command, session)
+        except DuplicateKeyError as error:
+            return error
+
+    async def _insert(self, command: InsertOne, session: Any) -> Any:
+        return await self._collection.insert_one(command.document, session=session, comment=command.comment)
+
+    async def _update(self, command: FindOneAndUpdate, session: Any) -> Any:
+        return await self._collection.find_one_and_update(**command.arguments(), session=session)

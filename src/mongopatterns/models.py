@@ -1,0 +1,59 @@
+"""Give documents back as the caller's own types: Pydantic models, dataclasses, typed dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from bson import ObjectId
+
+from mongopatterns.errors import UsageError
+
+__all__ = ["ObjectIdStr", "decode_all"]
+
+
+class ObjectIdStr(str):
+    """Stand for an ObjectId in a Pydantic model: it takes ObjectIds and their text, and is text.
+
+    Example:
+        `class Party(BaseModel): id: ObjectIdStr = Field(alias="_id")`
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Tell Pydantic what is valid; it is imported only by those who use it."""
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        text = core_schema.str_schema(pattern="^[0-9a-fA-F]{24}$")
+        return core_schema.no_info_before_validator_function(_as_text, text)
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, ObjectId) else value
+
+
+def decode_all(documents: Sequence[Mapping[str, Any]], model: type[Any] | None) -> list[Any]:
+    """Return the documents as instances of `model`, or as they are.
+
+    Raises:
+        UsageError: If `model` is no type that Pydantic can make.
+        pydantic.ValidationError: If a document does not fit the model.
+    """
+    if model is None:
+        return [dict(document) for document in documents]
+    adapt: Any = _adapter  # (a type is hashable, which the checker does not see)
+    validate = adapt(model)
+    return [validate(dict(document)) for document in documents]
+
+
+@lru_cache(maxsize=256)
+def _adapter(model: Any) -> Any:
+    from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  # slow to import, and few need it
+
+    try:
+        return TypeAdapter(model).validate_python
+    except (PydanticUserError, TypeError) as error:
+        raise UsageError("model", f"expected a Pydantic model, a dataclass or a typed dict: {error}") from None

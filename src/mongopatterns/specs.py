@@ -1,0 +1,64 @@
+"""What every definition on the caller's documents says: where it lives, and how its document is found. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from bson import ObjectId
+
+from mongopatterns.errors import UsageError
+from mongopatterns.expressions import at_path, check_document, check_path
+from mongopatterns.indexes import Index
+
+
+@dataclass(frozen=True)
+class KeyedSpec:
+    """Name a path in the documents of a collection, and the field that finds the one document of a call."""
+
+    collection: str
+    _: KW_ONLY
+    path: str
+    key_field: str = "_id"
+    key_type: type[ObjectId] | None = None
+    create: Mapping[str, Any] | None = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.collection, str) or not self.collection:
+            raise UsageError("collection", f"expected the collection's name, got {self.collection!r}")
+        check_path("path", self.path)
+        check_path("key_field", self.key_field)
+        for reserved in ("_id", self.key_field):
+            if overlap(self.path, reserved):
+                raise UsageError("path", f"{self.path!r} overlaps {reserved!r}, which may not change")
+        if any(part.isdigit() for part in self.path.split(".")):
+            raise UsageError("path", f"{self.path!r} has a part of digits, which would index into an array")
+        if self.key_type not in (None, ObjectId):
+            raise UsageError("key_type", f"expected None or bson.ObjectId, got {self.key_type!r}")
+        if self.create is not None:
+            create = check_document("create", self.create)
+            for taken in ("_id", self.key_field.split(".")[0]):
+                if taken in create:
+                    raise UsageError("create", f"{taken!r} comes from the key of the call: leave it out")
+            self._check_created(create, self.path)
+            if at_path(create, self.path) is not None:
+                raise UsageError("create", f"{self.path!r} is written by the calls: leave it out")
+            object.__setattr__(self, "create", create)
+
+    def _check_created(self, create: Mapping[str, Any], path: str) -> None:
+        """Refuse a value of `create` that a path leads through and that is no document."""
+        parts = path.split(".")
+        for depth in range(1, len(parts)):
+            parent = ".".join(parts[:depth])
+            if not isinstance(at_path(create, parent), (Mapping, type(None))):
+                raise UsageError("create", f"{parent!r} must be a document: {path!r} leads through it")
+
+    def indexes(self) -> tuple[Index, ...]:
+        """Return the indexes that must exist: a unique one on `key_field`, unless that is `_id`."""
+        return () if self.key_field == "_id" else (Index(self.key_field, unique=True),)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether one of two paths leads to the other, or they are the same."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
