@@ -16,16 +16,17 @@ import pytest
 
 from mongopatterns import cli
 from mongopatterns.cli import _demo, _rows, scenarios
+from mongopatterns.cli._rows import read_rows
 from mongopatterns.cli._stage import Setting
 from mongopatterns.cli._stage_async import AsyncStage
-from mongopatterns.cli.scenarios import rollover_async
+from mongopatterns.cli.scenarios import rollover_async, seats_async
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from .conftest import CrewsReplayed, Demo
 
-RACES = "departures", "runway"  # what goes wrong in the others goes wrong without concurrency, too
+RACES = "departures", "runway", "seats"  # what goes wrong in the others goes wrong without concurrency, too
 LIMIT_OF_A_REFUSAL = 15  # seconds; an unreachable server is given up after three, and machines are busy
 
 
@@ -69,6 +70,8 @@ def test_every_command_of_a_version_is_counted_and_no_other(on_server: Demo) -> 
     assert commands["rollover", "primitive"] == run.json["rows"] + 1
     assert commands["hot_key", "by_hand"] == run.json["rows"]
     assert 1 <= commands["hot_key", "primitive"] < run.json["rows"]
+    asked = sum(len(seats_async.tickets(flight)) for flight in seats_async.small_planes(read_rows(60).flights))
+    assert commands["seats", "primitive"] == asked + 1  # one command stores the flights
 
 
 @pytest.mark.parametrize("driver", ["pymongo", "sync"])

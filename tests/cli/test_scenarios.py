@@ -20,6 +20,7 @@ from mongopatterns.cli.scenarios import (
     hot_key_async,
     rollover_async,
     runway_async,
+    seats_async,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def test_the_registry_lists_every_file_that_is_a_scenario() -> None:
     """A file `NAME_async.py` is all it takes."""
     files = {path.name for path in Path(scenarios.__file__).parent.glob("[!_]*.py")}
     assert files == {f"{name}_{side}.py" for name in scenarios.names() for side in ("async", "sync")}
-    assert {"departures", "hot_key", "rollover", "runway"} <= set(scenarios.names())
+    assert {"departures", "hot_key", "rollover", "runway", "seats"} <= set(scenarios.names())
 
 
 @pytest.mark.parametrize(
@@ -198,3 +199,15 @@ def test_what_is_told_without_room_is_oversold_and_charged_all_the_same() -> Non
     assert (rollover_async.due(FLIGHTS, fewer) - fewer)[full] == 1
     nothing: Departures = Counter()
     assert (rollover_async.due(FLIGHTS, nothing) - nothing).total() >= due.total()
+
+
+@pytest.mark.parametrize("rows", [1, 60, 1500])
+def test_more_passengers_than_seats(rows: int) -> None:
+    """Each chosen flight has more passengers than seats, some of whom ask twice, and the smallest planes come first."""
+    planes = seats_async.small_planes(FLIGHTS[:rows])
+    assert planes
+    assert [plane["seats"] for plane in planes] == sorted(plane["seats"] for plane in planes)
+    for plane in planes:
+        asked = Counter(seats_async.tickets(plane))
+        assert len(asked) > plane["seats"]
+        assert set(asked.values()) == {1, 2}
