@@ -140,6 +140,7 @@ class Calls:
         answer: What both sides must agree on.
         tally: What is stored.
         indexes: What is created first: fields by which the server deletes documents, by collection.
+        specs: Definitions whose indexes are created first.
     """
 
     aio: Callable[[Any], Callable[..., Any]]
@@ -147,9 +148,13 @@ class Calls:
     answer: Callable[[Any], Any] = lambda reply: reply
     tally: Tally | None = None
     indexes: Mapping[str, str] = field(default_factory=dict)
+    specs: Sequence[Any] = ()
 
     def bind(self, world: World, stage: Stage) -> Callable[..., Any]:
         with stage.audit() as database:
+            for spec in self.specs:
+                for index in spec.indexes():
+                    database[spec.collection].create_index(index.keys, **index.options)
             for collection, expiry in self.indexes.items():
                 database[collection].create_index(expiry, expireAfterSeconds=0)
         return (self.aio if world.driver == "async" else self.blocking)(stage.database)

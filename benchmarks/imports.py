@@ -19,23 +19,27 @@ from benchmarks._ratios import AtMostMore, Name, Target, alternate
 from benchmarks._rows import Effort, Measurable, Result
 
 PACKAGE: Final = "mongopatterns"
-LOADED: Final = f"import sys; before = set(sys.modules); import {PACKAGE}; print(*(set(sys.modules) - before))"
+LOADED: Final = "import sys; before = set(sys.modules); import {}; print(*(set(sys.modules) - before))"
 
 
 @dataclass(frozen=True, slots=True)
 class ImportRow:
-    """A package against its dependencies."""
+    """A module against the third-party modules that it imports."""
 
-    name: str
+    module: str
     against: str
     target: Target | None
+
+    @property
+    def name(self) -> str:
+        return f"import {self.module}"
 
     def measure(self, uri: str, effort: Effort) -> Iterator[Result]:
         """Compare the two imports in fresh interpreters; no server is used."""
         del uri
         installed = packages_distributions().keys() - {PACKAGE}
-        loaded = sorted(module for module in _python(LOADED).split() if _top(module) in installed)
-        code: dict[Name, str] = {"ours": f"import {PACKAGE}", "theirs": f"import {', '.join(loaded)}"}
+        loaded = sorted(module for module in _python(LOADED.format(self.module)).split() if _top(module) in installed)
+        code: dict[Name, str] = {"ours": f"import {self.module}", "theirs": f"import {', '.join(loaded)}"}
 
         def seconds(name: Name) -> float:
             started = time.perf_counter()
@@ -54,4 +58,7 @@ def _python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
-ROWS: Final[tuple[Measurable, ...]] = (ImportRow(f"import {PACKAGE}", "import of its dependencies", AtMostMore(60)),)
+ROWS: Final[tuple[Measurable, ...]] = tuple(
+    ImportRow(package, "import of its dependencies", AtMostMore(60))
+    for package in (PACKAGE, *(f"{PACKAGE}.{pattern}" for pattern in ("counters", "documents", "membership")))
+)
