@@ -15,6 +15,15 @@ from mongopatterns.testing import EmbeddedMongo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+CAPPED_SET = """\
+joined: 1 of 10, host: ann
+joined 9, different people stored: 10
+refused: 10 of 10 seats are taken
+still there: True
+the next host is who came next: True
+all nine: False, of them joined: 0
+closed: True, and now: closed
+"""
 COMBINING_ASYNC = """\
 sold 100 of 300, different remainders 100
 a tenth as many commands, or fewer: True
@@ -47,17 +56,59 @@ released: True
 settled: held 30, charged now: True
 used 62.5, held 0, free 37.5
 """
+
+KEYED_SET = """50 of 80 are in, stored 50
+added: 1
+removed: 0
+again: already
+{'👍': 50}
+added 3, missing 1
+"""
+
+SLOTS = """\
+streaming: 3 of 20, on slots [0, 1, 2]
+renewed: True
+refused: all 3 are held
+with a family plan: acquired
+released: released, again: lost
+next: acquired
+the third one: lost
+"""
+UNIQUE_CODE = """\
+parties: 100, different codes: 100
+found: host 7
+assigned: 1 code
+taken: True
+given again: dan
+"""
+DOCUMENTS = """\
+made by 1 of 50, different documents 1
+made: False, saves 50, history 20
+accepted 1 of 50
+expired: True
+"""
+
 PRINTED = {
+    "capped_set_async.py": CAPPED_SET,
+    "capped_set_sync.py": CAPPED_SET,
     "combining_async.py": COMBINING_ASYNC,
     "combining_sync.py": COMBINING_SYNC,
     "counter_async.py": COUNTER,
     "counter_sync.py": COUNTER,
+    "documents_async.py": DOCUMENTS,
+    "documents_sync.py": DOCUMENTS,
+    "keyed_set_async.py": KEYED_SET,
+    "keyed_set_sync.py": KEYED_SET,
     "limiter_async.py": LIMITER,
     "limiter_sync.py": LIMITER,
     "quota_async.py": QUOTA,
     "quota_sync.py": QUOTA,
     "reservation_async.py": RESERVATION,
     "reservation_sync.py": RESERVATION,
+    "slots_async.py": SLOTS,
+    "slots_sync.py": SLOTS,
+    "unique_code_async.py": UNIQUE_CODE,
+    "unique_code_sync.py": UNIQUE_CODE,
 }
 
 
