@@ -39,12 +39,17 @@ def decode_all(documents: Sequence[Mapping[str, Any]], model: type[Any] | None) 
     """Return the documents as instances of `model`, or as they are.
 
     Raises:
-        UsageError: If `model` is no type that Pydantic can make.
+        UsageError: If `model` is no type that Pydantic can make, or names one that is not defined; also if there are
+            no documents.
         pydantic.ValidationError: If a document does not fit the model.
     """
     if model is None:
         return [dict(document) for document in documents]
-    adapt: Any = _adapter  # (a type is hashable, which the checker does not see)
+    adapt: Any = _adapter
+    try:
+        hash(model)
+    except TypeError:  # (such as an annotated type with a list among its notes)
+        adapt = _adapter.__wrapped__
     validate = adapt(model)
     return [validate(dict(document)) for document in documents]
 
@@ -54,6 +59,12 @@ def _adapter(model: Any) -> Any:
     from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  # slow to import, and few need it
 
     try:
-        return TypeAdapter(model).validate_python
-    except (PydanticUserError, TypeError) as error:
+        if isinstance(model, (str, Mapping)):  # (Pydantic would look for a type of that name here, or for a schema)
+            raise TypeError(f"got {model!r:.100}")  # noqa: TRY301
+        adapter: Any = TypeAdapter(model)
+        # Without this, an adapter of a type with a part that is not defined yet fails at the first document.
+        if not getattr(adapter, "pydantic_complete", True):
+            adapter.rebuild(raise_errors=True)
+    except (PydanticUserError, TypeError, NameError) as error:  # (a part that is not defined is a NameError)
         raise UsageError("model", f"expected a Pydantic model, a dataclass or a typed dict: {error}") from None
+    return adapter.validate_python

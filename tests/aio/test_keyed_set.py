@@ -429,7 +429,8 @@ async def test_many_documents_in_one_command(db: Any, commands: Any) -> None:
         6: {"_id": 6, "reactions": {"👍": ["u2", "u1"]}},
     }
     assert await AsyncKeyedSet(db, REACT).add_many([1, 6], "👍", "u1") == AddManyResult(2, 0, 0)
-    assert await AsyncKeyedSet(db, REACT).add_many([], "👍", "u1") == AddManyResult(0, 0, 0)
+    with pytest.raises(UsageError, match=r"^keys: "):
+        await AsyncKeyedSet(db, REACT).add_many([], "👍", "u1")
     assert await AsyncKeyedSet(db, REACT).add_many([1], "a", "u1")
 
 

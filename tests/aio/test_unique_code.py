@@ -6,8 +6,8 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from bson import Int64, ObjectId
-from pymongo.errors import DuplicateKeyError, ExecutionTimeout, NetworkTimeout, OperationFailure
+from bson import Int64, ObjectId, Regex, encode
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, ExecutionTimeout, NetworkTimeout, OperationFailure
 
 from mongopatterns import (
     AsyncUniqueCode,
@@ -55,6 +55,26 @@ async def test_a_document_is_stored_with_a_code(db: Any) -> None:
     assert (await codes.insert({"_id": "mine", "room_code": None}))["_id"] == "mine"
 
 
+async def test_insert_tells_what_a_read_would(db: Any) -> None:
+    """Tuples are lists, and dates are aware and have milliseconds: what is told is what `find` gives."""
+    codes = await bound(db)
+    party = await codes.insert({"at": NOON + dt.timedelta(microseconds=1999), "pair": (1, ("$x",)), "a.b": {"$c": 1}})
+    assert (party["at"], party["pair"]) == (NOON + dt.timedelta(microseconds=1000), [1, ["$x"]])
+    found = await codes.find(party["room_code"])
+    assert found is not None
+    assert encode(found) == encode(party)
+    assert found == party
+
+
+async def test_a_document_past_16_mb_is_the_drivers_to_refuse(db: Any) -> None:
+    """The driver does not send it: its error says so, and nothing is stored."""
+    codes = await bound(db)
+    with pytest.raises(DocumentTooLarge) as caught:
+        await codes.insert({"big": "x" * (17 * 2**20)})
+    assert not may_have_applied(caught.value)
+    assert await db.parties.count_documents({}) == 0
+
+
 async def test_a_code_has_any_place_and_letters(db: Any) -> None:
     """A dotted path, letters beyond ASCII, and conditions on other paths work; fields beside the code stay."""
     spec = UniqueCodeSpec("parties", path="meta.code", live={"a.b": None, "on": True}, alphabet="äöü🎉", length=4)
@@ -78,10 +98,12 @@ async def test_a_code_of_ones_own(db: Any, code: str) -> None:
     with pytest.raises(Conflict, match="is taken") as caught:
         await codes.insert({"n": 3}, code=code)
     assert caught.value.key == code
-    with pytest.raises(Conflict, match="already"):
+    with pytest.raises(Conflict, match="already") as caught:
         await codes.assign(second, code=code)
-    with pytest.raises(Conflict, match="is taken"):
+    assert caught.value.key == second
+    with pytest.raises(Conflict, match="is taken") as caught:
         await codes.assign(third, code=code)
+    assert caught.value.key == code
     assert await codes.find(code) == first
     assert await db.parties.count_documents({"room_code": {"$exists": True}}) == 2
 
@@ -92,6 +114,12 @@ async def test_documents_without_a_code_of_their_own_are_refused(db: Any, comman
     for wrong in ({"room_code": "X"}, {"ended_at": NOON}, [], None):
         with pytest.raises(UsageError, match=r"^document: "):
             await codes.insert(wrong)  # type: ignore[arg-type]
+    for bad in (object(), {1: 2}, {"a\0": 1}, 2**70):
+        with pytest.raises(UsageError, match=r"^document: cannot be stored"):
+            await codes.insert({"x": bad})
+    for bad in (None, [1], {"$x": 1}, Regex("x")):
+        with pytest.raises(UsageError, match=r"^document\._id"):
+            await codes.insert({"_id": bad})
     for bad in ("", 5, "a\n"):
         with pytest.raises(UsageError, match=r"^code: "):
             await codes.insert({}, code=bad)  # type: ignore[arg-type]
@@ -129,8 +157,9 @@ async def test_a_taken_code_costs_one_more_try(db: Any, commands: Any) -> None:
     assert commands.names == ["insert"] * 7
     party = (await db.parties.insert_one({"n": 3})).inserted_id
     commands.clear()
-    with pytest.raises(Conflict, match="all of 7"):
+    with pytest.raises(Conflict, match="all of 7") as caught:
         await trying.assign(party)
+    assert caught.value.key == "DDD"
     assert commands.names == ["findAndModify"] * 7
     assert await db.parties.find_one({"_id": party}) == {"_id": party, "n": 3}
     with pytest.raises(Conflict):

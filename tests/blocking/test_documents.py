@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -96,6 +97,44 @@ def test_get_or_create_makes_the_document_once(db: Any, spec: DocumentSpec, key:
     assert every(db, spec) == [stored]
 
 
+# Names in the order in which the server stores those of an update operator.
+APPLIED = [
+    " 1",
+    "!",
+    "+1",
+    "-1",
+    "-10",
+    "-2",
+    "/",
+    "0",
+    "00",
+    "007",
+    "00x",
+    "01",
+    "0x1",
+    "1",
+    "2",
+    "7",
+    "9",
+    "1 ",
+    "10",
+]
+APPLIED += ["1a", "9z", "100", "1e5", "1é", "4294967296", "18446744073709551616", "99999999999999999999999"]
+APPLIED += [":", "Z", "_id2", "a", "a1", "a10", "a2", "b", "~", "²", "é", "٣", "\uffff", "🎉"]
+
+
+@KEYED
+@pytest.mark.parametrize("seed", range(3))
+def test_names_are_told_in_the_order_in_which_they_are_stored(db: Any, spec: DocumentSpec, key: Any, seed: int) -> None:
+    """Signs, zeros in front, numbers of any length and names that begin with a digit are where the server puts them."""
+    docs = bind(db, spec)
+    names = random.Random(seed).sample(APPLIED, len(APPLIED))
+    made, _ = docs.get_or_create(key, dict.fromkeys(names, seed))
+    (stored,) = every(db, spec)
+    assert same(made, stored)
+    assert list(rest(stored)) == APPLIED
+
+
 def test_get_or_create_fills_no_document_that_is_there(db: Any) -> None:
     """A document that holds nothing but its key stays as it is: it is there."""
     db.codes.insert_one({"_id": "a"})
@@ -177,6 +216,18 @@ def test_upsert_leaves_what_it_does_not_name(db: Any, spec: DocumentSpec) -> Non
         "new": [1],
     }
     assert same(document, every(db, spec)[0])
+
+
+@KEYED
+def test_upsert_past_16_mb_is_the_servers_to_refuse(db: Any, spec: DocumentSpec, key: Any) -> None:
+    """The server's error has the code that it has for this; the document stays as it was."""
+    docs = bind(db, spec)
+    made, _ = docs.get_or_create(key, {"n": 1, "big": "x" * (15 * 2**20)})
+    with pytest.raises(OperationFailure) as caught:
+        docs.upsert(key, set={"more": "x" * 2**21}, inc={"n": 1})
+    assert caught.value.code == 10334
+    assert not may_have_applied(caught.value)
+    assert every(db, spec) == [made]
 
 
 @KEYED

@@ -544,15 +544,18 @@ def test_of_many_the_first_refusal_is_raised() -> None:
 
 
 def test_other_verdicts_are_true_when_something_was_done() -> None:
-    """LEFT and UPDATED are true, and nothing else; a member without a seat is NotHeld."""
-    assert {outcome for outcome in LeaveOutcome if LeaveResult("p", outcome, 0)} == {LeaveOutcome.LEFT}
-    for outcome in MemberOutcome:
-        verdict = MemberResult("p", "a", outcome)
-        assert bool(verdict) is (outcome is MemberOutcome.UPDATED)
+    """LEFT and UPDATED are true, and nothing else; who has no seat is NotHeld, and a document may not be there."""
+    verdicts: list[Any] = [LeaveResult("p", outcome, 0, collection="sets") for outcome in LeaveOutcome]
+    verdicts += [MemberResult("p", "a", outcome, collection="sets") for outcome in MemberOutcome]
+    for verdict in verdicts:
+        assert bool(verdict) is (verdict.outcome in (LeaveOutcome.LEFT, MemberOutcome.UPDATED))
         if verdict:
             assert verdict.require() is verdict
+        elif verdict.outcome in (LeaveOutcome.NOT_FOUND, MemberOutcome.NOT_FOUND):
+            with pytest.raises(DocumentNotFound, match="no document of 'sets' has the key 'p'"):
+                verdict.require()
         else:
-            with pytest.raises(NotHeld, match="'a' has no seat in the set of 'p'") as caught:
+            with pytest.raises(NotHeld, match="has no seat in the set of 'p'") as caught:
                 verdict.require()
             assert (caught.value.key, caught.value.verdict) == ("p", verdict)
 
@@ -653,3 +656,45 @@ def test_read_leaves_the_document_alone() -> None:
     found[0]["tags"].append(2)
     found.append({})
     assert document == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("open_if", {"open_if": {"_id": None}}),
+        ("open_if", {"open_if": {"host": None}, "leader": Leader("host")}),
+        ("open_if", {"open_if": {"line": None}, "waiting": Waiting("line")}),
+        ("open_if", {"open_if": {"a": None, "a.b": 1}}),
+        ("open_if", {"open_if": {"ended": dt.datetime(2026, 1, 1)}}),  # noqa: DTZ001  # naive
+        ("close", {"open_if": {"ended": None}, "cap": Field("n"), "close": Close(set={"ended": 1, "n": "x"})}),
+        ("create", {"open_if": {"a.b": None}, "create": {"a": [{"b": 1}]}}),
+        ("create", {"cap": Field("l.max", default=10), "create": {"l": [{"max": 5}]}}),
+        (
+            "create",
+            {
+                "member_ttl": 30,
+                "open_if": {"meta.ended": None},
+                "close": Close(set={"meta.ended": True}),
+                "create": {"meta": "x"},
+            },
+        ),
+    ],
+)
+def test_definitions_that_would_contradict_themselves(argument: str, options: dict[str, Any]) -> None:
+    """What would close a set by being joined, or make a document that nobody can join, is refused when it is said."""
+    with pytest.raises(UsageError, match=rf"^{argument}"):
+        CappedSetSpec("sets", path="seats", member_key="id", **{"cap": 3, **options})
+
+
+def test_an_order_has_whole_directions() -> None:
+    """True is no direction, although it equals 1."""
+    with pytest.raises(UsageError, match=r"^Leader\.sort"):
+        Leader("host", sort=[("n", True)])
+
+
+@pytest.mark.parametrize("all_or_none", [None, "no", 0, 1])
+def test_all_or_none_is_said_by_a_bool(all_or_none: Any) -> None:
+    """Anything else is refused before anything is sent."""
+    plan = CappedSetPlan(CappedSetSpec("sets", path="seats", member_key="id", cap=3), "sets")
+    with pytest.raises(UsageError, match=r"^all_or_none"):
+        plan.join_many(1, [{"id": "a"}], all_or_none=all_or_none)

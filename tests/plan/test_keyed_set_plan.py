@@ -224,7 +224,14 @@ def test_many_keys_are_sent_once_each() -> None:
     key = ObjectId()
     spec = KeyedSetSpec("m", path="r", key_type=ObjectId)
     assert plan(spec).add_many([key, str(key)], "👍", "u1").filter == {"_id": {"$in": [key]}}
-    assert plan().add_many([], "👍", "u1").asked == 0
+    assert plan().add_many([1], "👍", "u1").asked == 1
+
+
+@pytest.mark.parametrize("keys", [[], (), iter(()), set()])
+def test_no_keys_are_refused(keys: Any) -> None:
+    """A call for no document at all is a mistake, and is not sent."""
+    with pytest.raises(UsageError, match=r"^keys: expected at least one"):
+        plan().add_many(keys, "👍", "u1")
 
 
 def test_many_are_decided_as_one_is() -> None:
@@ -433,7 +440,6 @@ def test_verdicts_are_plain_values() -> None:
         (3, 3, 3, True, 0, 0),
         (3, 2, 3, False, 0, 1),
         (2, 2, 3, False, 1, 0),
-        (0, 0, 0, True, 0, 0),
         (3, 3, 2, True, 0, 0),
     ],
 )

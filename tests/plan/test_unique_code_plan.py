@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from bson import ObjectId, Regex
+from bson import MinKey, ObjectId, Regex, Timestamp
+from bson.codec_options import CodecOptions
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.errors import DuplicateKeyError
@@ -159,6 +163,80 @@ def test_documents_whose_code_would_not_be_theirs_are_refused(document: Any, pro
     assert problem in str(caught.value)
 
 
+LOOP: dict[str, Any] = {}
+LOOP["self"] = LOOP
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"a": object()},
+        {"a": {1, 2}},
+        {"a": [{"b": Decimal(1)}]},
+        {"ended_at": object()},
+        {"room_code": object()},
+        {1: "a"},
+        {"a": {1: "b"}},
+        {"a\0b": 1},
+        {"a": {"\0": 1}},
+        {"a": "\ud800"},
+        {"a": 2**70},
+        {"a": [-(2**70)]},
+        {"_id": 2**70},
+        {"a": Regex("a\0b")},
+        LOOP,
+    ],
+)
+def test_a_document_that_cannot_be_stored_is_refused(document: Any) -> None:
+    """What BSON does not know, names that are no text or hold a NUL, and integers past 64 bits are UsageErrors."""
+    with pytest.raises(UsageError, match=r"^document: cannot be stored: "):
+        inserting(document)
+
+
+def test_a_uuid_is_stored_as_the_collection_says_or_not_at_all() -> None:
+    """Where the collection's codec options name no representation of UUIDs, the driver could not send one."""
+    value = uuid.UUID(int=7)
+    assert inserting({"u": value}).document["u"] == value
+    options: CodecOptions[Any] = CodecOptions(tz_aware=True)
+    with pytest.raises(UsageError, match=r"^document: cannot be stored: "):
+        inserting({"u": value}, UniqueCodePlan(OPEN, "parties", options))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        [1],
+        (1,),
+        {"$x": 1},
+        {"a": {"$x": 1}},
+        Regex("x"),
+        re.compile("x"),
+        float("nan"),
+        MinKey(),
+        Timestamp(1, 1),
+    ],
+)
+def test_an_id_is_a_key(key: Any) -> None:
+    """A given `_id` has one equality, as any key has; nothing else is sent."""
+    with pytest.raises(UsageError, match=r"^document\._id"):
+        inserting({"_id": key})
+
+
+def test_what_is_inserted_is_told_as_a_read_would_give_it() -> None:
+    """Tuples are lists, dates are aware and have milliseconds; later changes to the caller's document do not matter."""
+    plan = UniqueCodePlan(OPEN, "parties", CodecOptions(tz_aware=True))
+    at = dt.datetime(2026, 3, 4, 12, 0, 0, 123456, tzinfo=dt.timezone(dt.timedelta(hours=1)))
+    given = {"at": at, "pair": (1, (2,)), "n": {"at": [at]}}
+    claim = inserting(given, plan)
+    given["n"].clear()  # type: ignore[attr-defined]
+    tried: Any = plan.again(claim, "DRAWN")
+    read = at.replace(microsecond=123000)
+    stored = {"_id": ID, "at": read, "pair": [1, [2]], "n": {"at": [read]}, "room_code": "DRAWN"}
+    assert plan.told(tried, None).result == stored
+    assert tried.command.document["at"].tzinfo is not None
+
+
 @pytest.mark.parametrize("live", [1, 1.0])
 def test_live_compares_as_the_server_does(live: Any) -> None:
     """1 and 1.0 are one value, and True is another."""
@@ -188,7 +266,7 @@ def test_a_taken_code_is_followed_by_another() -> None:
     with pytest.raises(Conflict, match=r"all of 3 random codes are taken: of 887503681 codes more than 37%") as caught:
         PLAN.told(tried, taken())
     assert isinstance(caught.value.__cause__, DuplicateKeyError)
-    assert caught.value.key == ID
+    assert caught.value.key == "CCC"
 
 
 def test_a_code_of_ones_own_is_tried_once() -> None:
@@ -203,8 +281,9 @@ def test_a_code_of_ones_own_is_tried_once() -> None:
 def test_a_transaction_has_one_try() -> None:
     """The server has ended the transaction with the first refusal: the message says to run it again."""
     claim: Any = PLAN.again(inserting(session=InTransaction()), "DRAWN")
-    with pytest.raises(Conflict, match=r"'DRAWN' is taken, and that has ended the transaction"):
+    with pytest.raises(Conflict, match=r"'DRAWN' is taken, and that has ended the transaction") as caught:
         PLAN.told(claim, taken())
+    assert caught.value.key == "DRAWN"
 
 
 @pytest.mark.parametrize("error", [taken("_id"), taken("slug"), DuplicateKeyError("E11000"), taken(keyPattern=None)])
@@ -240,10 +319,12 @@ def test_what_cannot_be_assigned_is_told() -> None:
     with pytest.raises(DocumentNotFound, match="'p'"):
         assigned(None)
     for reply in (told(live=False), told("OLDER", live=False)):
-        with pytest.raises(Conflict, match=r"the document 'p' is not live"):
+        with pytest.raises(Conflict, match=r"the document 'p' is not live") as caught:
             assigned(reply)
-    with pytest.raises(Conflict, match=r"the document 'p' has the code 'OLDER' already"):
+        assert caught.value.key == "p"
+    with pytest.raises(Conflict, match=r"the document 'p' has the code 'OLDER' already") as caught:
         assigned(told("OLDER"), code="mine")
+    assert caught.value.key == "p"
     with pytest.raises(StateError, match=r"'room_code' in the document 'p' of 'parties': expected a code as text"):
         assigned(told(5))
     deep = UniqueCodePlan(UniqueCodeSpec("parties", path="a.b.code"), "parties")
@@ -253,13 +334,17 @@ def test_what_cannot_be_assigned_is_told() -> None:
 
 
 def test_assign_tries_as_insert_does() -> None:
-    """A taken code is followed by another one, and then by a Conflict that names the document."""
+    """A taken code is followed by another one, and then by a Conflict whose key is the last of them."""
     claim = PLAN.assign("p", code=None)
     for drawn in ("AAA", "BBB"):
         claim = PLAN.told(PLAN.again(claim, drawn) or claim, taken())
     with pytest.raises(Conflict, match="all of 3") as caught:
         PLAN.told(PLAN.again(claim, "CCC") or claim, taken())
-    assert caught.value.key == "p"
+    assert caught.value.key == "CCC"
+    wanted: Any = PLAN.again(PLAN.assign("p", code="mine"), "DRAWN")
+    with pytest.raises(Conflict, match="the code 'mine' is taken") as caught:
+        PLAN.told(wanted, taken())
+    assert caught.value.key == "mine"
 
 
 # Found -------------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Model:
         free = max(0, self.limit() - len(left)) if self.ended is None else 0
         promoted = [self.seat(one, now) for one in line[:free]]
         after = [*left, *promoted]
-        closed = self.closes and len(left) < len(live) and not after
+        closed = self.closes and self.ended is None and len(left) < len(live) and not after
         self.seats, self.line, self.host = after, line[len(promoted) :], self.leader_of(after)
         if closed:
             self.ended = moment(now)
@@ -410,14 +410,16 @@ class CappedSetMachine(RuleBasedStateMachine):
         who = self.pick(number)
         for _ in range(1 + twice):
             told = self.model.leave(Who(who), self.now)
-            assert self.seats.leave(self.key, who, now=self.time) == LeaveResult(key=self.key, **told)
+            assert self.seats.leave(self.key, who, now=self.time) == LeaveResult(
+                key=self.key, collection="sets", **told
+            )
 
     @rule(number=picks, fields=given_fields.filter(bool))
     def update(self, number: int, fields: Member) -> None:
         who = self.pick(number)
         told = self.model.change(Who(who), fields, self.now)
         found = self.seats.update(self.key, who, fields, now=self.time)
-        assert found == MemberResult(**{"key": self.key, "id": who, **told})
+        assert found == MemberResult(**{"key": self.key, "id": who, "collection": "sets", **told})
 
     @precondition(lambda self: self.model.ttl)
     @rule(number=picks)
@@ -425,7 +427,7 @@ class CappedSetMachine(RuleBasedStateMachine):
         who = self.pick(number)
         told = self.model.change(Who(who), {"until": moment(self.now + TTL)}, self.now)
         found = self.seats.touch(self.key, who, now=self.time)
-        assert found == MemberResult(**{"key": self.key, "id": who, **told})
+        assert found == MemberResult(**{"key": self.key, "id": who, "collection": "sets", **told})
 
     @rule()
     def read(self) -> None:

@@ -170,7 +170,7 @@ class KeyedSetMachine(RuleBasedStateMachine):
         assert told.keys == self.model.used(key)
         assert bool(told) is (wanted in {"added", "already", "removed", "absent"})
 
-    @rule(keys_=st.lists(st.sampled_from("abc"), max_size=4), name=names, member=members)
+    @rule(keys_=st.lists(st.sampled_from("abc"), min_size=1, max_size=4), name=names, member=members)
     def many(self, keys_: list[str], name: str, member: Any) -> None:
         """Each document decides as for one call; those that are not there, or hold something else, stay so."""
         asked = set(keys_)

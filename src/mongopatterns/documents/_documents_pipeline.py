@@ -116,11 +116,13 @@ def given_by(values: Mapping[str, object], push_last: object, keep: object, set_
         set_now: Paths of times.
 
     Raises:
-        UsageError: If an argument is of another type, or a path is no text.
+        UsageError: If an argument is of another type, a path is no text, or `keep` has nothing to keep.
     """
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or not 0 < keep <= _LONGEST):
         raise UsageError("keep", f"expected a whole number from 1 to {_LONGEST}, or None, got {keep!r}")
-    if isinstance(set_now, str) or not isinstance(set_now, Iterable):
+    if keep is not None and push_last is None:
+        raise UsageError("keep", "says how many entries of push_last stay: give push_last, or leave it out")
+    if isinstance(set_now, (str, bytes, Mapping)) or not isinstance(set_now, Iterable):
         raise UsageError("set_now", f"expected a list of paths, got {set_now!r:.100}")
     given = [Given(kind, path, value) for kind, paths in values.items() for path, value in _by_path(kind, paths)]
     given += [Given("push_last", path, value) for path, value in _by_path("push_last", push_last)]

@@ -175,7 +175,6 @@ class DocumentPlan:
             comment="mongopatterns.documents.get_or_create",
             before=True,
         )
-        # The server applies the names of an update operator in this order, whatever order they come in.
         return GetOrCreate(command, nested(values) | {name: fields[name] for name in sorted(fields, key=_as_applied)})
 
     def got(self, asked: GetOrCreate, reply: dict[str, Any] | None) -> Stored:
@@ -315,6 +314,12 @@ class DocumentPlan:
         return decode(encode(document, codec_options=options), codec_options=options)
 
 
-def _as_applied(name: str) -> tuple[bool, int, str]:
-    number = name.isascii() and name.isdecimal()
-    return name != "_id" and not number, int(name) if number else 0, name
+def _as_applied(name: str) -> tuple[bool, str, int, str]:
+    """Sort names as the server applies those of an update operator, whatever order they come in; `_id` is first.
+
+    That is by the bytes of their text, but for names that begin with a digit from 1 to 9: the shorter one is first
+    among those (`cmpPathsAndArrayIndexes` in `mongodb/mongo`, `src/mongo/db/update/path_support.h`). So numbers are
+    in the order of numbers, unless they have a sign or begin with 0.
+    """
+    digit = "1" <= name[0] <= "9"
+    return name != "_id", "1" if digit else name, len(name.encode()) if digit else 0, name

@@ -106,7 +106,7 @@ class Documents:
                 integer, a float as a double, a Decimal exactly, as a Decimal128: what is stored keeps or takes
                 the wider type, as with `$inc`.
             push_last: Values that are appended, each to the array at its path. Missing and null count as empty.
-            keep: How many of its last entries each of these arrays keeps; None: all.
+            keep: How many of its last entries each of these arrays keeps; None: all. Only with `push_last`.
             set_now: Paths that are set to the server's time.
             session: A session of the driver, to take part in its transaction.
             timeout: Seconds for the whole call.
@@ -116,11 +116,13 @@ class Documents:
             The document after the call, and whether this call made it.
 
         Raises:
-            UsageError: On a bad key, path, value or timeout, and if two paths overlap each other or the key;
-                nothing was sent.
+            UsageError: On a bad key, path, value or timeout, if two paths overlap each other or the key, and if
+                `keep` is given without `push_last`; nothing was sent.
             StateError: If something else than a number, an array or a document stands where one is needed, or an
                 integer would leave 64 bits; the document stays as it was.
             DuplicateKeyError: Only if another unique index stands against the document after the call.
+            OperationFailure: Of the server, with the code 10334 (`BSONObjectTooLarge`), if the document would pass
+                the 16 MB that it stores; the document stays as it was.
         """
         changes = {"set": set, "set_on_insert": set_on_insert, "inc": inc}
         made = ObjectId()

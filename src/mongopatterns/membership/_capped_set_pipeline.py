@@ -11,11 +11,14 @@ The variables that the calls bring with them: `now`; `new` and `ids` (the member
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mongopatterns.expressions import Field, literal, merge_at
 from mongopatterns.membership._capped_set_spec import MAX_CAP, CappedSetSpec, Leader
 from mongopatterns.membership._commands import LARGEST_DOCUMENT, TellingPlan
+
+DATE_BYTES: Final = 10
+"""What a date in a document takes, besides its name."""
 
 
 class Ends(NamedTuple):
@@ -42,9 +45,13 @@ class CappedSetPipeline:
         self._ttl = None if spec.member_ttl is None else round(spec.member_ttl * 1000)
         self.renews = self._ttl is not None or spec.on_rejoin == "merge"  # joining again changes something
         self.arrays = (spec.path, *((spec.waiting.path,) if spec.waiting else ()))
-        self.above = [spec.leader.path] if spec.leader else []
-        self.above += [*spec.close.set, *spec.close.set_now] if spec.close else []
         self._list = {"$ifNull": [f"$$doc.{spec.path}", literal([])]}
+
+    def above(self, call: str) -> tuple[str, ...]:
+        """Return the paths beside the set that a call may write: what they lead through must be documents."""
+        leads = [self._spec.leader.path] if self._spec.leader and call in ("join", "leave") else []
+        closes = [*self._spec.close.set, *self._spec.close.set_now] if self._spec.close and call == "leave" else []
+        return (*leads, *closes)
 
     @property
     def document(self) -> Any:
@@ -67,7 +74,7 @@ class CappedSetPipeline:
         elif self.plain and how == [None]:
             ends = self.join_plain()
         else:
-            ends = self.join(all_or_none=bool(*how))
+            ends = self.join(many=how != [None], all_or_none=bool(*how))
         if document:
             ends.told["document"] = ends.document
         return ends
@@ -104,7 +111,7 @@ class CappedSetPipeline:
         frame: dict[str, Any] = {"kinds": self._plan.kinds(spec.path), "told": listed, "cap": self._told_cap}
         return Ends(self._with_doc(document), {name: self._with_doc(value) for name, value in frame.items()})
 
-    def join(self, *, all_or_none: bool) -> Ends:
+    def join(self, *, many: bool, all_or_none: bool) -> Ends:
         """Seat those of `$$new` who have no seat, as many as there are seats for, or all of them or none."""
         spec = self._spec
         chain: list[dict[str, Any]] = [{"list": self._live(self._list)}]
@@ -117,7 +124,9 @@ class CappedSetPipeline:
             chain[1]["queued"] = f"$$queue.{spec.member_key}"
             seated = {"$or": [seated, {"$in": [self._this, "$$queued"]}]}
             line = {"$concatArrays": ["$$queue", "$$fresh"]}
-        chain.append({"fresh": only("$$new", {"$not": [seated]}), "open": self._open(), "fits": self.fits()})
+        fresh: Any = only("$$new", {"$not": [seated]})
+        chain.append({"fresh": _each_once(fresh, spec.member_key) if many else fresh, "open": self._open()})
+        chain[-1]["fits"] = self.fits({"$size": "$$queue"} if spec.waiting and self._ttl is not None else None)
         chain.append({"line": line, "room": {"$max": [0, {"$floor": {"$subtract": [self._cap, "$$size"]}}]}})
         chain.append({"may": {"$and": ["$$open", "$$fits"]}})
         if all_or_none:  # (those who wait go on as ever)
@@ -132,6 +141,8 @@ class CappedSetPipeline:
             "size": {"$add": ["$$size", {"$size": "$$in"}]},
             "cap": self._cap,
         }
+        if many:  # (a collation of the collection may find two keys equal that are not)
+            told["first"] = each("$$ids", {"$indexOfArray": ["$$ids", "$$this"]})
         after: dict[str, Any] = {spec.path: "$$after"}
         changes: list[Any] = [{"$gt": [{"$size": "$$in"}, 0]}]
         if self.renews:
@@ -150,7 +161,8 @@ class CappedSetPipeline:
             after[spec.leader.path] = told["leader"] = "$$leader"
         mine = {"$cond": [{"$first": "$$known"}, "$$after", "$$in"]}
         told["member"] = {"$first": [only(mine, {"$eq": [self._this, "$$id"]})]}
-        return self._ends(chain, {"$cond": [{"$or": changes}, self._merged(after), self.root]}, told, capped=True)
+        document = {"$cond": ["$$changed", self._merged(after), self.root]}
+        return self._ends(chain, document, told, capped=True, above=self.above("join"))
 
     def leave(self) -> Ends:
         """Take `$$id` out, and give the seat to who waits."""
@@ -179,12 +191,13 @@ class CappedSetPipeline:
         told["size"] = {"$size": "$$after"}
         merged = self._merged(after)
         if spec.close:
-            closed: Any = {"$and": ["$$had", {"$eq": ["$$after", literal([])]}]}
+            closed: Any = {"$and": ["$$had", {"$eq": ["$$after", literal([])]}, *self._conditions()]}
             closing: dict[str, Any] = {path: literal(value) for path, value in spec.close.set.items()}
             closing |= dict.fromkeys(spec.close.set_now, "$$now")
             told["closed"] = closed
             merged = {"$cond": [closed, self._merged({**after, **closing}), merged]}
-        return self._ends(chain, {"$cond": [found, merged, self.root]}, told, capped=bool(spec.waiting))
+        document = {"$cond": [found, merged, self.root]}
+        return self._ends(chain, document, told, capped=bool(spec.waiting), above=self.above("leave"))
 
     def touch(self) -> Ends:
         """Renew the time of `$$id`."""
@@ -205,7 +218,7 @@ class CappedSetPipeline:
         told = {"found": "$$found", "member": {"$cond": ["$$found", {"$mergeObjects": ["$$member", fields]}, None]}}
         told["fits"] = fits
         may = {"$and": ["$$found", fits]}
-        return self._ends(chain, {"$cond": [may, self._merged({spec.path: changed}), self.root]}, told, capped=False)
+        return self._ends(chain, {"$cond": [may, self._merged({spec.path: changed}), self.root]}, told)
 
     def look(self) -> dict[str, Any]:
         """Tell of the set as it stands."""
@@ -213,23 +226,29 @@ class CappedSetPipeline:
         told: dict[str, Any] = {"members": "$$list"}
         if self._spec.waiting:
             told["waiting"] = self._queue()
-        return self._ends(chain, self.root, told, capped=False).told
+        return self._ends(chain, self.root, told).told
 
     def count(self) -> dict[str, Any]:
         """Tell how many seats are taken."""
-        return self._ends(
-            [{"list": self._live(self._list)}], self.root, {"size": {"$size": "$$list"}}, capped=False
-        ).told
+        return self._ends([{"list": self._live(self._list)}], self.root, {"size": {"$size": "$$list"}}).told
 
     # Their frame ...............................................................................................
 
-    def _ends(self, chain: Sequence[dict[str, Any]], document: Any, told: Mapping[str, Any], *, capped: bool) -> Ends:
+    def _ends(
+        self,
+        chain: Sequence[dict[str, Any]],
+        document: Any,
+        told: Mapping[str, Any],
+        *,
+        capped: bool = False,
+        above: Sequence[str] = (),
+    ) -> Ends:
         """Put the two ends behind the chain, each in a frame that keeps to what has the right type."""
-        sound = self._plan.sound("array", *self.arrays, above=self.above)
+        sound = self._plan.sound("array", *self.arrays, above=above)
         if capped and isinstance(self._spec.cap, Field):
             # (nothing, NaN and a negative number sort before 0; text, dates and so on after all numbers)
             sound += [{"$gte": [self._cap, 0]}, {"$lte": [self._cap, MAX_CAP]}]
-        frame: dict[str, Any] = {"kinds": self._plan.kinds(*self.arrays, above=self.above)}
+        frame: dict[str, Any] = {"kinds": self._plan.kinds(*self.arrays, above=above)}
         if capped and isinstance(self._spec.cap, Field):
             frame["cap"] = self._told_cap
         frame["told"] = {"$cond": [{"$and": sound}, lets(chain, dict(told)), None]}
@@ -276,7 +295,7 @@ class CappedSetPipeline:
     def _conditions(self) -> list[dict[str, Any]]:
         return [
             {"$lte": [f"$$doc.{path}", None]} if value is None else {"$eq": [f"$$doc.{path}", literal(value)]}
-            for path, value in self._spec.open_if.items()
+            for path, value in (self._spec.open_if or {}).items()
         ]
 
     def _live(self, members: Any) -> Any:
@@ -346,9 +365,12 @@ class CappedSetPipeline:
         leads = {"$and": [{"$gt": [now, None]}, {"$in": [now, f"$$after.{self._spec.member_key}"]}]}
         return {"$cond": [leads, now, {"$cond": [changed, {"$ifNull": [following, None]}, None]}]}
 
-    def fits(self) -> Any:
-        """Build whether the server will store the document with `$$bytes` more."""
-        return {"$lte": [{"$add": [{"$bsonSize": "$$ROOT"}, "$$bytes"]}, LARGEST_DOCUMENT]}
+    def fits(self, dated: Any = None) -> Any:
+        """Build whether the server will store the document with `$$bytes` more, and with so many dates."""
+        grown = [{"$bsonSize": "$$ROOT"}, "$$bytes"]
+        if dated is not None:
+            grown.append({"$multiply": [dated, DATE_BYTES + len(self._spec.ttl_field.encode())]})
+        return {"$lte": [{"$add": grown}, LARGEST_DOCUMENT]}
 
 
 def only(members: Any, keep: Any) -> dict[str, Any]:
@@ -359,6 +381,13 @@ def only(members: Any, keep: Any) -> dict[str, Any]:
 def each(items: Any, one: Any) -> dict[str, Any]:
     """Build an array of what `one` makes of each item, as `$$this`."""
     return {"$map": {"input": items, "as": "this", "in": one}}
+
+
+def _each_once(members: Any, key: str) -> dict[str, Any]:
+    """Build the members of which none before it has the same key."""
+    longer = {"$concatArrays": ["$$value", ["$$this"]]}
+    once = {"$cond": [{"$in": [f"$$this.{key}", f"$$value.{key}"]}, "$$value", longer]}
+    return {"$reduce": {"input": members, "initialValue": literal([]), "in": once}}
 
 
 def _without_first(items: str, number: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
-from bson import decode, encode
+from bson import DBRef, decode, encode
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
@@ -102,6 +102,8 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         now: dt.datetime | None = None,
     ) -> Join:
         """Build the one write that seats several members."""
+        if not isinstance(all_or_none, bool):
+            raise UsageError("all_or_none", f"expected True or False, got {all_or_none!r:.100}")
         if isinstance(members, (str, bytes, Mapping)) or not isinstance(members, Iterable):
             raise UsageError("members", f"expected a list of member documents, got {members!r:.100}")
         given = [self._member(f"members[{number}]", member) for number, member in enumerate(members)]
@@ -129,7 +131,7 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         stored = self.key(key)
         ids = [member[spec.member_key] for member in members]
         let: dict[str, Any] = {"new": literal(members), "id": literal(ids[0]), "bytes": self._bytes(members)}
-        if let["bytes"] + self._size({"": stored}) > LARGEST_DOCUMENT:
+        if let["bytes"] + self._size(_nested(spec.key_field, stored)) > LARGEST_DOCUMENT:
             raise UsageError(call, "so many bytes of members fit into no document: the server stores at most 16 MB")
         if all_or_none is not None or not self._pipeline.plain:
             let["ids"] = literal(ids)
@@ -219,11 +221,17 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
 
     def _bytes(self, members: Sequence[Mapping[str, Any]]) -> int:
         """Return what a document grows by at most."""
-        size = self._size({"members": members, "create": self.spec.create})
+        size = self._size({"members": members, "create": self.spec.create}) + self._around
         each = _INDEX_BYTES + (len(self.spec.ttl_field.encode()) if self.spec.member_ttl is not None else 0)
         if self.spec.leader:
             size += max(self._size({"": member.get(self.spec.member_key)}) for member in members)
         return size + each * len(members)
+
+    @cached_property
+    def _around(self) -> int:
+        """What the paths that a call may write take, where nothing is stored yet."""
+        written = (*self._pipeline.arrays, *self._pipeline.above("join"))
+        return sum(self._size(_nested(path, [])) for path in written)
 
     def _size(self, document: Mapping[str, Any]) -> int:
         return len(encode(document, codec_options=self._codec_options))
@@ -234,9 +242,9 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         """Build the read that tells what was done, if the reply does not: of a document that was made, too."""
         made = reply is None and command.upsert
         if made:
-            leader = self.spec.leader
-            several = leader is not None and leader.sort and len((command.let or {})["new"]["$literal"]) > 1
-            made = bool(several or "document" in command.projection[REPLY])
+            # Who of several has a seat depends on what the server finds equal, and who leads on its order.
+            several = len((command.let or {})["new"]["$literal"]) > 1
+            made = several or "document" in command.projection[REPLY]
         if not made and "_id" not in (reply or {}):  # (a projected reply has none)
             return None
         what, document = next(what for what, built in self._built.items() if built[1] is command.projection)
@@ -283,7 +291,8 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         if reply is None:
             return self._made(join, join.now or clock)
         plain = self._pipeline.plain and join.all_or_none is None
-        told = self._plain(join, reply) if plain else self._sound(join.key, reply, capped=True)
+        above = self._pipeline.above("join")
+        told = self._plain(join, reply) if plain else self._sound(join.key, reply, above=above, capped=True)
         positions = [place + 1 if place >= 0 else None for place in told.get("waiting", [-1] * len(join.ids))]
         if not told["fits"]:
             wanting = told["open"] and (self.spec.waiting or told["size"] < told["cap"])
@@ -298,12 +307,16 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
                 outcomes.append(JoinOutcome.WAITING)
             else:
                 outcomes.append(JoinOutcome.FULL if told["open"] else JoinOutcome.CLOSED)
+        for number, first in enumerate(told.get("first", ())):
+            if first < number:  # another one of them who is the same to the server
+                one = outcomes[first]
+                outcomes[number] = JoinOutcome.ALREADY if one is JoinOutcome.JOINED else one
         return _Joined(
             tuple(outcomes),
             positions,
             told["size"],
             int(plain_number(told["cap"]) or 0),
-            told.get("member"),
+            _document(told.get("member")),
             told.get("leader"),
             _documents(told.get("promoted", ())),
             reply[REPLY].get("document"),
@@ -327,24 +340,11 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         if not join.command.upsert:
             outcome = JoinOutcome.NOT_FOUND if spec.create is None else JoinOutcome.FULL
             return _Joined((outcome,) * number, [None] * number, 0, None if spec.create is None else spec.fresh_cap)
-        cap = spec.fresh_cap or 0
-        seated = join.members[:cap]
+        (member,) = join.members  # (of several the server tells)
         if spec.member_ttl is not None:
-            until = time + dt.timedelta(milliseconds=round(spec.member_ttl * 1000))
-            seated = [{**member, spec.ttl_field: until} for member in seated]
-        may_wait = 0 if spec.waiting is None else number if spec.waiting.cap is None else spec.waiting.cap
-        waiting = join.members[cap : cap + may_wait]
-        outcomes = [JoinOutcome.JOINED] * len(seated) + [JoinOutcome.WAITING] * len(waiting)
-        outcomes += [JoinOutcome.FULL] * (number - len(outcomes))
-        places = [None] * len(seated) + [*range(1, len(waiting) + 1)] + [None] * (number - len(seated) - len(waiting))
-        return _Joined(
-            tuple(outcomes),
-            places,
-            len(seated),
-            cap,
-            self._as_stored(seated[0]),
-            self._as_stored({"": join.ids[0]})[""] if spec.leader else None,
-        )
+            member = {**member, spec.ttl_field: time + dt.timedelta(milliseconds=round(spec.member_ttl * 1000))}
+        leader = self._as_stored({"": join.ids[0]})[""] if spec.leader else None
+        return _Joined((JoinOutcome.JOINED,), [None], 1, spec.fresh_cap, self._as_stored(member), leader)
 
     def _as_stored(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return a document as it would be read: with the server's milliseconds, and lists for tuples."""
@@ -357,8 +357,9 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
             StateError: If the document does not hold what the spec describes.
         """
         if reply is None:
-            return LeaveResult(change.key, LeaveOutcome.NOT_FOUND, 0)
-        told = self._sound(change.key, reply, capped=self.spec.waiting is not None)
+            return LeaveResult(change.key, LeaveOutcome.NOT_FOUND, 0, collection=self.collection)
+        above = self._pipeline.above("leave")
+        told = self._sound(change.key, reply, above=above, capped=self.spec.waiting is not None)
         return LeaveResult(
             change.key,
             LeaveOutcome.LEFT if told["found"] else LeaveOutcome.ABSENT,
@@ -366,6 +367,7 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
             told.get("leader"),
             told.get("closed", False),
             _documents(told.get("promoted", ())),
+            self.collection,
         )
 
     def changed(self, change: Change, reply: Mapping[str, Any] | None) -> MemberResult:
@@ -375,12 +377,12 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
             StateError: If the document does not hold what the spec describes.
         """
         if reply is None:
-            return MemberResult(change.key, change.id, MemberOutcome.NOT_FOUND)
+            return MemberResult(change.key, change.id, MemberOutcome.NOT_FOUND, collection=self.collection)
         told = self._sound(change.key, reply)
         if told["found"] and not told.get("fits", True):
             self._too_large(change.key)
         outcome = MemberOutcome.UPDATED if told["found"] else MemberOutcome.ABSENT
-        return MemberResult(change.key, change.id, outcome, told["member"])
+        return MemberResult(change.key, change.id, outcome, _document(told["member"]), self.collection)
 
     def seen(self, key: object, found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Read the answer to `look`.
@@ -396,10 +398,12 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         told = self._sound(key, found[0])
         return {name: _documents(value) if isinstance(value, list) else value for name, value in told.items()}
 
-    def _sound(self, key: Any, reply: Mapping[str, Any], *, capped: bool = False) -> Mapping[str, Any]:
+    def _sound(
+        self, key: Any, reply: Mapping[str, Any], *, above: Sequence[str] = (), capped: bool = False
+    ) -> Mapping[str, Any]:
         """Return what is told of a document that holds what the spec describes."""
         frame = reply[REPLY]
-        self.check_kinds(key, frame["kinds"], "array", *self._pipeline.arrays, above=self._pipeline.above)
+        self.check_kinds(key, frame["kinds"], "array", *self._pipeline.arrays, above=above)
         told: Mapping[str, Any] | None = frame["told"]
         if told is None and capped and isinstance(self.spec.cap, Field):
             self._no_cap(key, frame.get("cap"))
@@ -417,7 +421,21 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
 
 def _documents(items: Iterable[Any]) -> tuple[dict[str, Any], ...]:
     """Return what are documents: somebody may have put something else beside them."""
-    return tuple(item for item in items if isinstance(item, dict))
+    return tuple(document for item in items if (document := _document(item)) is not None)
+
+
+def _document(item: object) -> dict[str, Any] | None:
+    """Return a document; the driver takes one with the names `$ref` and `$id` for a reference."""
+    if isinstance(item, DBRef):
+        return dict(item.as_doc())
+    return item if isinstance(item, dict) else None
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    """Return a document with a value at a path."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]  # a path has at least one part
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Leader:
         if isinstance(self.sort, (str, Mapping)) or not isinstance(self.sort, Sequence):
             raise UsageError("Leader.sort", f"expected a list of pairs like ('joined_at', 1), got {self.sort!r}")
         for pair in self.sort:
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2 or pair[1] not in (1, -1):  # noqa: PLR2004
+            if not isinstance(pair, (tuple, list)) or [repr(part) for part in pair[1:]] not in (["1"], ["-1"]):
                 raise UsageError("Leader.sort", f"expected pairs like ('joined_at', 1), got {pair!r}")
             pairs.append((check_path("Leader.sort", pair[0]), pair[1]))
         object.__setattr__(self, "sort", tuple(pairs))
@@ -113,7 +113,7 @@ class CappedSetSpec(KeyedSpec):
     _: KW_ONLY
     member_key: str
     cap: int | Field
-    open_if: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    open_if: Mapping[str, Any] | None = field(default_factory=dict, hash=False)
     member_ttl: float | None = None
     ttl_field: str = "expires_at"
     on_rejoin: Literal["keep", "merge"] = "keep"
@@ -164,23 +164,39 @@ class CappedSetSpec(KeyedSpec):
                 if overlap(path, other):
                     raise UsageError(argument, f"{path!r} overlaps {what} at {other!r}: give it a place of its own")
             taken[path] = f"{argument}="
+        self._check_read([path for argument, path in written if argument != "close"])
+        for argument, path in written:
+            if isinstance(self.cap, Field) and overlap(path, self.cap.path):
+                raise UsageError(
+                    argument, f"{path!r} overlaps the cap at {self.cap.path!r}: give it a place of its own"
+                )
+
+    def _check_read(self, written: Sequence[str]) -> None:
+        """Refuse to read what the calls write: a set would close by being joined."""
+        for path in self._conditions:
+            for other in ("_id", self.key_field, *written):
+                if overlap(path, other):
+                    raise UsageError("open_if", f"{path!r} overlaps {other!r}, which says nothing about being open")
+            if any(overlap(path, other) and path != other for other in self._conditions):
+                raise UsageError("open_if", f"{path!r} overlaps another condition")
         read = [("cap", self.cap.path)] if isinstance(self.cap, Field) else []
-        for argument, path in (*read, *(("open_if", path) for path in self.open_if)):
+        for argument, path in (*read, *(("open_if", path) for path in self._conditions)):
             if overlap(path, self.path):
                 raise UsageError(argument, f"{path!r} overlaps the set at {self.path!r}")
-        for argument, path in written:
-            if read and argument != "close" and overlap(path, read[0][1]):
-                raise UsageError(argument, f"{path!r} overlaps the cap at {read[0][1]!r}: give it a place of its own")
+
+    @property
+    def _conditions(self) -> Mapping[str, Any]:
+        return self.open_if or {}
 
     @property
     def closes(self) -> bool:
         """Whether what is written when the last member leaves keeps others from joining."""
         if self.close is None:
             return False
-        if any(path in self.open_if for path in self.close.set_now):
+        if any(path in self._conditions for path in self.close.set_now):
             return True
         return any(
-            path in self.open_if and bson_identity(value) != bson_identity(self.open_if[path])
+            path in self._conditions and bson_identity(value) != bson_identity(self._conditions[path])
             for path, value in self.close.set.items()
         )
 
@@ -191,7 +207,11 @@ class CappedSetSpec(KeyedSpec):
                 self._check_created(create, part.path)
                 if at_path(create, part.path) is not None:
                     raise UsageError("create", f"{part.path!r} is written by the calls: leave it out")
-        for path, value in self.open_if.items():
+        closing = (*self.close.set, *self.close.set_now) if self.close else ()
+        read = [self.cap.path] if isinstance(self.cap, Field) else []
+        for path in (*self._conditions, *closing, *read):
+            self._check_created(create, path)
+        for path, value in self._conditions.items():
             if bson_identity(at_path(create, path)) != bson_identity(value):
                 raise UsageError("create", f"makes a set that is closed: {path!r} must be {value!r}")
         if self.fresh_cap is None:
@@ -250,6 +270,8 @@ def _conditions(given: object) -> dict[str, Any]:
         check_path("open_if", path)
         if isinstance(value, Mapping) and any(str(name).startswith("$") for name in value):
             raise UsageError("open_if", f"{value!r} is no plain value: operators are not understood here")
+        if isinstance(value, dt.datetime):
+            check_time("open_if", value)
     return {path: _stored("open_if", value) for path, value in given.items()}
 
 

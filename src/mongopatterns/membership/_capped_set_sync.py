@@ -64,8 +64,8 @@ class CappedSet:
             key: The value of the spec's key field.
             member: The member's document; it has the spec's `member_key`. Values, and names with dots or `$`, are
                 stored as they are.
-            document: Whether the whole document is wanted in the reply. (If the call makes it, and its key is not
-                `_id`, the `_id` is left out, and a read follows.)
+            document: Whether the whole document is wanted in the reply. (If the call makes it, a read follows, and an
+                `_id` that is not the key is left out.)
             session: A session of the driver, to take part in its transaction.
             timeout: Seconds for the whole call.
             now: An aware time instead of the server's, for tests.
@@ -88,7 +88,7 @@ class CappedSet:
         timeout: float | None = None,
         now: dt.datetime | None = None,
     ) -> JoinManyResult:
-        """Give several members seats, in one write.
+        """Give several members seats, in one write. (If the call makes the document, a read follows.)
 
         Args:
             key: The value of the spec's key field.

@@ -157,8 +157,9 @@ class LeaveResult(Verdict):
         outcome: See `LeaveOutcome`.
         size: How many seats are taken after the call.
         leader: The member key of the leader after the call, as it is stored; None if nobody with a seat leads.
-        closed: Whether the last one has left and the set was closed.
+        closed: Whether the last one has left and this call has closed the set.
         promoted: The members who waited, and were given seats in the same write.
+        collection: The collection's name.
     """
 
     key: Any
@@ -167,10 +168,24 @@ class LeaveResult(Verdict):
     leader: Any = field(default=None, hash=False)
     closed: bool = False
     promoted: tuple[dict[str, Any], ...] = field(default=(), hash=False)
+    collection: str = ""
 
     def __bool__(self) -> bool:
         """Return whether the call has taken the member out."""
         return self.outcome is LeaveOutcome.LEFT
+
+    def require(self) -> LeaveResult:
+        """Return the verdict itself if the call has taken the member out.
+
+        Raises:
+            NotHeld: If the member had no seat; the verdict is its `verdict`.
+            DocumentNotFound: If there is no such document.
+        """
+        if self.outcome is LeaveOutcome.NOT_FOUND:
+            raise DocumentNotFound(self.collection, self.key)
+        if not self:
+            raise NotHeld(f"the member has no seat in the set of {self.key!r}", key=self.key, verdict=self)
+        return self
 
 
 @dataclass(frozen=True)
@@ -182,12 +197,14 @@ class MemberResult(Verdict):
         id: The member's key.
         outcome: See `MemberOutcome`.
         member: The member's document after the call; None if there is none.
+        collection: The collection's name.
     """
 
     key: Any
     id: Any
     outcome: MemberOutcome
     member: dict[str, Any] | None = field(default=None, hash=False)
+    collection: str = ""
 
     def __bool__(self) -> bool:
         """Return whether the member has a seat."""
@@ -198,7 +215,10 @@ class MemberResult(Verdict):
 
         Raises:
             NotHeld: If not; the verdict is its `verdict`.
+            DocumentNotFound: If there is no such document.
         """
+        if self.outcome is MemberOutcome.NOT_FOUND:
+            raise DocumentNotFound(self.collection, self.key)
         if not self:
             raise NotHeld(f"{self.id!r} has no seat in the set of {self.key!r}", key=self.key, verdict=self)
         return self

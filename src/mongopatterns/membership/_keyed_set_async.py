@@ -100,7 +100,8 @@ class AsyncKeyedSet:
         adds what is missing.
 
         Args:
-            keys: As many as fit into one command (16 MB of keys). One that is named twice counts once.
+            keys: At least one, and as many as fit into one command (16 MB of keys). One that is named twice counts
+                once.
             name: The name of the set.
             member: Who is added.
             session: A session of the driver.

@@ -89,13 +89,19 @@ class KeyedSetPlan(TellingPlan[KeyedSetSpec]):
         return Change(call, stored, name, self.guarded(call, stored, update, projection, let, now=None, upsert=upsert))
 
     def add_many(self, keys: Iterable[Any], name: object, member: object) -> AddMany:
-        """Build the one write that adds a member in many documents, each by its own decision."""
+        """Build the one write that adds a member in many documents, each by its own decision.
+
+        Raises:
+            UsageError: If there are no keys, or one of them, the name or the member is none.
+        """
         if isinstance(keys, (str, bytes, Mapping)) or not isinstance(keys, Iterable):
             raise UsageError("keys", f"expected a list of keys, got {keys!r:.100}")
         wanted: dict[Any, Any] = {}
         for key in keys:
             stored = key_value("keys", key, self.spec.key_type)
             wanted.setdefault(bson_identity(stored, self._codec_options), stored)
+        if not wanted:
+            raise UsageError("keys", "expected at least one key, got none")
         name = name_value(name)
         update, _ = self._encoded("add", name)
         return AddMany(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from mongopatterns import _driver_async as driver
 from mongopatterns.commands import Aggregate, FindOneAndUpdate
+from mongopatterns.errors import OutcomeUnknown
 from mongopatterns.membership._commands import TellingPlan
 from mongopatterns.typing import AsyncCollectionLike
 
@@ -23,7 +26,10 @@ class AsyncSending:
         async with driver.call(self._collection, timeout):
             reply: Any = await self._collection.find_one_and_update(**command.arguments(), session=session)
             if again := self._plan.again(command, reply):
-                reply = (await self._read(again, session))[0]
+                try:
+                    reply = (await self._read(again, session))[0]
+                except PyMongoError as error:
+                    raise OutcomeUnknown("the write was applied; what it did could not be read") from error
         return reply  # type: ignore[no-any-return]  # the driver's
 
     async def read(self, command: Aggregate, session: Any, timeout: float | None) -> list[Mapping[str, Any]]:

@@ -7,8 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from mongopatterns import _driver_sync as driver
 from mongopatterns.commands import Aggregate, FindOneAndUpdate
+from mongopatterns.errors import OutcomeUnknown
 from mongopatterns.membership._commands import TellingPlan
 from mongopatterns.typing import CollectionLike
 
@@ -25,7 +28,10 @@ class Sending:
         with driver.call(self._collection, timeout):
             reply: Any = self._collection.find_one_and_update(**command.arguments(), session=session)
             if again := self._plan.again(command, reply):
-                reply = self._read(again, session)[0]
+                try:
+                    reply = self._read(again, session)[0]
+                except PyMongoError as error:
+                    raise OutcomeUnknown("the write was applied; what it did could not be read") from error
         return reply  # type: ignore[no-any-return]  # the driver's
 
     def read(self, command: Aggregate, session: Any, timeout: float | None) -> list[Mapping[str, Any]]:

@@ -51,19 +51,23 @@ class AsyncUniqueCode:
 
         Args:
             document: What is stored: a copy of it, with the code. It must be live, and have no code yet. Its `_id`
-                is kept; without one it gets an ObjectId.
+                is kept, and may be any value with a plain equality; without one it gets an ObjectId.
             code: The code that it is to have, of 1 to 200 printable characters; a random one without it.
             session: A session of the driver, to take part in its transaction. There is one try in a transaction, as
                 the server ends a transaction whose code is taken.
             timeout: Seconds for the whole call, all tries included.
 
         Returns:
-            The document as it is stored, with `_id` and code.
+            The document as it is stored, with `_id` and code, and as a read would give it: dates are aware, in UTC,
+            with milliseconds; tuples are lists.
 
         Raises:
-            UsageError: On a bad document, code or timeout; nothing was sent.
-            Conflict: If the code is taken, or all that were tried are; nothing was stored.
+            UsageError: On a bad code or timeout, and on a document that cannot be stored, is not live or has a code;
+                nothing was sent.
+            Conflict: If the code is taken, or all that were tried are; nothing was stored. Its `key` is the code; of
+                several the last.
             DuplicateKeyError: If another unique index refused the document, such as that of `_id`.
+            DocumentTooLarge: Of the driver, if the document passes the 16 MB that the server stores.
         """
         claim = self._plan.insert(document, code=code, fresh=ObjectId(), session=session)
         async with driver.call(self._collection, timeout):
@@ -89,8 +93,9 @@ class AsyncUniqueCode:
         Raises:
             UsageError: On a bad key, code or timeout; nothing was sent.
             DocumentNotFound: If there is no such document.
-            Conflict: If the document is not live; if the code is taken, or all that were tried are; or if the
-                document has another code than the one asked for. Nothing was changed.
+            Conflict: If the code is taken, or all that were tried are: then its `key` is the code, of several the
+                last. Or if the document is not live, or has another code than the one asked for: then its `key` is
+                that of the document. Nothing was changed.
             StateError: If what stands in the place of the code is no text.
         """
         claim = self._plan.assign(key, code=code, session=session)

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final
 
-from bson import Decimal128, ObjectId, encode
+from bson import Decimal128, ObjectId, decode, encode
 from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
@@ -143,10 +144,10 @@ class Claim:
     """An `insert` or an `assign` under way.
 
     Attributes:
-        key: The key of the document.
+        key: The key of the document: of one that is inserted, its `_id`.
         asked: The code that the caller wants; None for any.
         most: How many codes are tried.
-        document: What is inserted; None for `assign`.
+        document: What is inserted, as a read would give it; None for `assign`.
         tried: How many codes were tried.
         code: The one that is being tried.
         command: What is sent for it.
@@ -171,6 +172,7 @@ class UniqueCodePlan:
             raise UsageError("spec", f"expected a UniqueCodeSpec, got {type(spec).__name__}")
         self.spec = spec
         self.collection = collection
+        self._codec_options = codec_options
         self._holders = holders_of(spec.path)
         in_documents = [{"$in": [{"$type": f"${holder}"}, literal([*_EMPTY, "object"])]} for holder in self._holders]
         empty = {"$in": [{"$type": f"${spec.path}"}, literal(list(_EMPTY))]}
@@ -204,10 +206,15 @@ class UniqueCodePlan:
             code: The code that it is to have; None for any.
             fresh: Its `_id`, if it has none.
             session: The caller's.
+
+        Raises:
+            UsageError: If it cannot be stored, is not live, or has a code; if its `_id` has no plain equality; or if
+                the code is none.
         """
         if not isinstance(document, Mapping):
             raise UsageError("document", f"expected a document, got {type(document).__name__}")
-        spec, given = self.spec, dict(document)
+        spec, given = self.spec, self._as_stored({"_id": fresh, **document})
+        key_value("document._id", given["_id"])
         for holder in self._holders:
             if not isinstance(at_path(given, holder), (Mapping, type(None))):
                 raise UsageError("document", f"{holder!r} must be a document: the code is stored in it")
@@ -217,12 +224,24 @@ class UniqueCodePlan:
             if bson_identity(_plain_at(given, path)) != bson_identity(wanted):
                 problem = f"it is not live, so that no code would be its own: {path!r} must be {wanted!r}"
                 raise UsageError("document", problem)
-        given = {"_id": fresh, **given}
         return Claim(given["_id"], _given(code), self._tries(session), given)
 
     def assign(self, key: object, *, code: object, session: Any = None) -> Claim:
         """Check the key of a document that is to have a code."""
         return Claim(key_value("key", key, self.spec.key_type), _given(code), self._tries(session))
+
+    def _as_stored(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of a document as a read would give it: dates to the millisecond, tuples as lists.
+
+        Raises:
+            UsageError: If it cannot be stored: a value is of a type or size that BSON has not, a name is no text or
+                holds a NUL, or it holds itself.
+        """
+        options = self._codec_options
+        try:
+            return decode(encode(document, codec_options=options), codec_options=options)
+        except (BSONError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            raise UsageError("document", f"cannot be stored: {error}") from None
 
     def _tries(self, session: Any) -> int:
         """Return how many codes are tried: in a transaction one, as the first that is refused ends it."""
@@ -277,8 +296,8 @@ class UniqueCodePlan:
         """Take note of what came of a try, which may be the error of a duplicate key.
 
         Raises:
-            Conflict: If the code is taken, and no other is to be tried; if the document is not live, or has another
-                code than the one asked for.
+            Conflict: If the code is taken, and no other is to be tried (its `key` is the code); if the document is
+                not live, or has another code than the one asked for (its `key` is that of the document).
             DocumentNotFound: If there is no document to assign a code to.
             StateError: If what stands in the place of the code is no text.
             DuplicateKeyError: If another unique index refused the document.
@@ -312,19 +331,19 @@ class UniqueCodePlan:
         return code
 
     def _taken(self, claim: Claim) -> Conflict:
-        """Say that the code, or each of those that were tried, is taken."""
+        """Say that the code, or each of those that were tried, is taken: the `key` is the code, of many the last."""
         if claim.asked is not None:
-            return Conflict(f"the code {claim.asked!r} is taken", key=claim.asked)
+            return Conflict(f"the code {claim.asked!r} is taken", key=claim.code)
         if claim.most < self.spec.tries:
             problem = f"the code {claim.code!r} is taken, and that has ended the transaction: run it again"
-            return Conflict(problem, key=claim.key)
+            return Conflict(problem, key=claim.code)
         room = self.spec.room
         # As many tries as this all fail with a chance of 5 % if this share of the codes is in use.
         share = 0.05 ** (1 / claim.tried)
         return Conflict(
             f"all of {claim.tried} random codes are taken: of {room} codes more than {share:.0%} are likely in use. "
             "Make codes longer (length=), or let documents stop being live",
-            key=claim.key,
+            key=claim.code,
         )
 
 
