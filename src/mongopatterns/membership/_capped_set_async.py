@@ -86,7 +86,9 @@ class AsyncCappedSet:
         timeout: float | None = None,
         now: dt.datetime | None = None,
     ) -> JoinManyResult:
-        """Give several members seats, in one write. (If the call makes the document, a read follows.)
+        """Give several members seats, in one write.
+
+        If the call makes the document, a read follows, which has the server tell who has a seat.
 
         Args:
             key: The value of the spec's key field.
