@@ -11,7 +11,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from mongopatterns.errors import UsageError
-from mongopatterns.expressions import bson_identity, literal
+from mongopatterns.expressions import bson_identity, literal, nested
 from mongopatterns.specs import KeyedSpec
 
 REPLY: Final = "_mongopatterns"
@@ -102,7 +102,5 @@ def holders_of(path: str) -> list[str]:
 def created(spec: KeyedSpec) -> dict[str, Any]:
     """Build the document of a call: one without any field of its own gets those of `create`."""
     # An upsert starts from the filter's own equality, and from nothing else.
-    bare: Any = f"${spec.key_field}"
-    for part in reversed(spec.key_field.split(".")):
-        bare = {part: bare}
+    bare = nested(spec.key_field, f"${spec.key_field}")
     return {"$cond": [{"$eq": ["$$ROOT", bare]}, {"$mergeObjects": [literal(spec.create), "$$ROOT"]}, "$$ROOT"]}

@@ -40,6 +40,7 @@ __all__ = [
     "key_value",
     "literal",
     "merge_at",
+    "nested",
 ]
 
 ANY_UUID: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
@@ -229,6 +230,13 @@ def at_path(document: object, path: str) -> Any:
             return None
         document = document.get(part)
     return document
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Build a document that holds nothing but a value at a dotted path."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]  # a path has at least one part
 
 
 def aware(value: Any) -> Any:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from beanie import Document, init_beanie
+from beanie.exceptions import StateNotSaved
+from beanie.operators import Inc
 
 from mongopatterns import AsyncCounter, AsyncDocuments, CounterSpec, DocumentSpec
 from mongopatterns.testing import race
@@ -17,14 +20,9 @@ from mongopatterns.testing import race
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-beanie = pytest.importorskip("beanie", reason="Beanie 2 does not install on this version of Python", minversion="2")
-
-from beanie import Document, init_beanie  # noqa: E402
-from beanie.exceptions import StateNotSaved  # noqa: E402
-from beanie.operators import Inc  # noqa: E402
-from pydantic import ConfigDict, Field  # noqa: E402
-from pymongo import IndexModel  # noqa: E402
-from pymongo.errors import DuplicateKeyError  # noqa: E402
+from pydantic import ConfigDict, Field
+from pymongo import IndexModel
+from pymongo.errors import DuplicateKeyError
 
 CALLERS = 20
 KEYS = 20

@@ -12,7 +12,7 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
-from mongopatterns.expressions import literal
+from mongopatterns.expressions import literal, nested
 from mongopatterns.membership._capped_set_pipeline import CappedSetPipeline, each, lets, only
 from mongopatterns.membership._capped_set_spec import CappedSetSpec
 
@@ -68,10 +68,7 @@ def image_of(spec: CappedSetSpec, command: FindOneAndUpdate, reply: Mapping[str,
     if reply is not None and [*reply] != [spec.key_field]:
         return dict(reply)
     (key,) = command.filter.values()
-    image: Any = key["$eq"] if isinstance(key, Mapping) else key
-    for part in reversed(spec.key_field.split(".")):
-        image = {part: image}
-    return {**(spec.create or {}), **image}
+    return {**(spec.create or {}), **nested(spec.key_field, key["$eq"] if isinstance(key, Mapping) else key)}
 
 
 def telling(spec: CappedSetSpec, command: FindOneAndUpdate, image: Any, told: RawBSONDocument, when: Any) -> Aggregate:

@@ -88,7 +88,7 @@ class CappedSetPipeline:
         """Seat `$$new` of one: what `join` does, in as few expressions as will do.
 
         What the server does for a call is, for the most part, to read its expressions. So it tells what it decided
-        from, and `read_plain` decides the same once more.
+        from, and the plan decides the same once more.
         """
         spec = self._spec
         here, cap = f"$$doc.{spec.path}", self._cap

@@ -16,7 +16,7 @@ from bson.raw_bson import RawBSONDocument
 from mongopatterns.amounts import plain_number
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
-from mongopatterns.expressions import ANY_UUID, Field, bson_identity, check_time, key_filter, key_value, literal
+from mongopatterns.expressions import ANY_UUID, Field, bson_identity, check_time, key_filter, key_value, literal, nested
 from mongopatterns.membership._capped_set_again import AppliedPipeline, image_of, telling
 from mongopatterns.membership._capped_set_pipeline import CappedSetPipeline
 from mongopatterns.membership._capped_set_spec import MAX_CAP, CappedSetSpec
@@ -131,7 +131,7 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         stored = self.key(key)
         ids = [member[spec.member_key] for member in members]
         let: dict[str, Any] = {"new": literal(members), "id": literal(ids[0]), "bytes": self._bytes(members)}
-        if let["bytes"] + self._size(_nested(spec.key_field, stored)) > LARGEST_DOCUMENT:
+        if let["bytes"] + self._size(nested(spec.key_field, stored)) > LARGEST_DOCUMENT:
             raise UsageError(call, "so many bytes of members fit into no document: the server stores at most 16 MB")
         if all_or_none is not None or not self._pipeline.plain:
             let["ids"] = literal(ids)
@@ -231,7 +231,7 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
     def _around(self) -> int:
         """What the paths that a call may write take, where nothing is stored yet."""
         written = (*self._pipeline.arrays, *self._pipeline.above("join"))
-        return sum(self._size(_nested(path, [])) for path in written)
+        return sum(self._size(nested(path, [])) for path in written)
 
     def _size(self, document: Mapping[str, Any]) -> int:
         return len(encode(document, codec_options=self._codec_options))
@@ -429,13 +429,6 @@ def _document(item: object) -> dict[str, Any] | None:
     if isinstance(item, DBRef):
         return dict(item.as_doc())
     return item if isinstance(item, dict) else None
-
-
-def _nested(path: str, value: Any) -> dict[str, Any]:
-    """Return a document with a value at a path."""
-    for part in reversed(path.split(".")):
-        value = {part: value}
-    return value  # type: ignore[no-any-return]  # a path has at least one part
 
 
 @dataclass(frozen=True, slots=True)
