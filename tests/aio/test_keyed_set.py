@@ -376,6 +376,21 @@ async def test_a_stored_value_of_the_wrong_type_is_an_error_and_stays(
     assert COUNTED.read(await db.posts.find_one({"_id": "good"})) == {"a.b": ["u1"]}
 
 
+@pytest.mark.parametrize("wrong", ["text", 5, 1.5, [], [{"a": ["u1"]}], True, ObjectId(), b"x", {"a": "u1"}, {"a": {}}])
+async def test_a_map_of_the_wrong_type_at_the_top_is_an_error_and_stays(db: Any, wrong: Any) -> None:
+    """The same holds of a map that no path leads to, whether or not documents are made and bounds are set."""
+    await db.messages.insert_one({"_id": 1, "reactions": wrong})
+    before = await db.messages.find_one()
+    path = "reactions.a" if isinstance(wrong, dict) else "reactions"
+    for spec in (OPEN, MADE, REACT, TIGHT, KeyedSetSpec("messages", path="reactions", create={"kind": "$note"})):
+        sets = AsyncKeyedSet(db, spec)
+        for call in (sets.add, sets.remove, sets.toggle):
+            with pytest.raises(StateError) as caught:
+                await call(1, "a", "u1")
+            assert caught.value.path == path
+    assert await db.messages.find_one() == before
+
+
 @pytest.mark.parametrize("wrong", ["text", 5, [], True])
 async def test_counts_of_the_wrong_type_are_an_error_and_stay(db: Any, wrong: Any) -> None:
     """What is no map where the counts are raises an error in every call that writes; reads do not mind."""
@@ -695,6 +710,17 @@ async def test_no_document_passes_16_mb(db: Any, mongopatterns_server: Any) -> N
         with pytest.raises(StateError, match="no room for the change"):
             await sets.remove(4, "n", 2)
         assert (await sets.remove(5, "n", 2)).size == 1
+        # What is told is what was done, to the byte.
+        let = sets._plan.change("toggle", 6, "n", "u1").command.let  # type: ignore[attr-defined]
+        for key, free in ((6, 0), (7, -1)):
+            document = {"_id": key, "blob": ""}
+            document["blob"] = "x" * (let["room"] - len(encode(document)) - free)
+            await db.messages.insert_one(document)
+        with pytest.raises(StateError, match="no room for the change"):
+            await sets.toggle(7, "n", "u1")
+        assert await sets.get(7) == {}
+        assert (await sets.toggle(6, "n", "u1")).outcome is ADDED
+        assert await sets.get(6) == {"n": ["u1"]}
     finally:
         await db.messages.drop()
         await resize_cache(db, before)

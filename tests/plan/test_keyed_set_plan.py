@@ -6,11 +6,13 @@ import copy
 import datetime as dt
 import json
 import pickle
+import subprocess
+import sys
 from enum import Enum
 from typing import Any
 
 import pytest
-from bson import Decimal128, ObjectId, Regex, encode
+from bson import Decimal128, ObjectId, Regex, decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +29,7 @@ from mongopatterns import (
 )
 from mongopatterns.commands import REPLY
 from mongopatterns.membership._commands import LARGEST_DOCUMENT
-from mongopatterns.membership._keyed_set_pipeline import LARGE, WRONG, Call
+from mongopatterns.membership._keyed_set_pipeline import Call
 from mongopatterns.membership._keyed_set_plan import KeyedSetPlan
 from mongopatterns.verdicts import Verdict
 
@@ -42,9 +44,8 @@ def plan(spec: KeyedSetSpec = REACT) -> KeyedSetPlan:
     return KeyedSetPlan(spec, spec.collection)
 
 
-def told(outcome: str, before: int, after: int, used: int, **more: Any) -> dict[str, Any]:
-    kinds = {"kinds": ["object"], "held": "array"}
-    return {REPLY: {**kinds, "outcome": outcome, "before": before, "after": after, "used": used, **more}}
+def told(size: int, used: int, **more: Any) -> dict[str, Any]:
+    return {REPLY: {"size": size, "used": used, "bytes": 100, **more}}
 
 
 # The definition ----------------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ def test_many_are_decided_as_one_is() -> None:
     """What add_many sends for each document is what add sends."""
     one, many = plan().change("add", 1, "👍", "u1").command, plan().add_many([1, 2], "👍", "u1")
     assert [encode(stage) for stage in many.update] == [encode(stage) for stage in one.update]
-    assert {**many.let, "now": "$$NOW"} == one.let
+    assert many.let == one.let
     assert many.arguments()["comment"] == "mongopatterns.keyed_set.add_many"
     assert "upsert" not in many.arguments()
 
@@ -293,7 +294,8 @@ def test_the_bound_of_what_a_document_grows_by_holds(
     put(large, path, [*(others if known else []), member])
     if counts:
         put(large, counts, len(others) + 1)
-    assert len(encode(large)) <= len(encode(small)) + sent["more"] <= len(encode(large)) + 300
+    more = LARGEST_DOCUMENT - sent["room"]
+    assert len(encode(large)) <= len(encode(small)) + more <= len(encode(large)) + 300
     if counts and known and others:
         # And when one of two equal members goes, what stays may have to be counted for the first time.
         before = copy.deepcopy(small)
@@ -303,7 +305,7 @@ def test_the_bound_of_what_a_document_grows_by_holds(
         put(after, counts, len(others))
         if counted:
             put(before, counts, len(others) + 1)
-        assert counted or len(encode(after)) <= len(encode(before)) + sent["less"]
+        assert counted or len(encode(after)) <= len(encode(before)) + LARGEST_DOCUMENT - sent["spare"]
 
 
 def test_a_document_is_made_only_where_it_fits() -> None:
@@ -331,14 +333,22 @@ def test_explain_shows_what_add_sends() -> None:
 # What came back ----------------------------------------------------------------------------------------------
 
 ANSWERS = [
-    ("add", told("added", 0, 1, 2), O.ADDED, True, True, 1, 3),
-    ("add", told("added", 4, 5, 2), O.ADDED, True, True, 5, 2),
-    ("add", told("already", 4, 4, 2), O.ALREADY, True, True, 4, 2),
-    ("add", told("full", 100, 100, 2), O.FULL, False, False, 100, 2),
-    ("toggle", told("too_many_keys", 0, 0, 20), O.TOO_MANY_KEYS, False, False, 0, 20),
-    ("remove", told("removed", 3, 1, 2), O.REMOVED, True, False, 1, 2),
-    ("toggle", told("removed", 1, 0, 2), O.REMOVED, True, False, 0, 1),
-    ("remove", told("absent", 0, 0, 2), O.ABSENT, True, False, 0, 2),
+    ("add", told(0, 2, has=False), O.ADDED, True, True, 1, 3),
+    ("add", told(4, 2, has=False), O.ADDED, True, True, 5, 2),
+    ("add", told(4, 20, has=False), O.ADDED, True, True, 5, 20),
+    ("add", told(4, 2, has=True), O.ALREADY, True, True, 4, 2),
+    ("add", told(101, 21, has=True), O.ALREADY, True, True, 101, 21),
+    ("add", told(100, 2, has=False), O.FULL, False, False, 100, 2),
+    ("add", told(0, 20, has=False), O.TOO_MANY_KEYS, False, False, 0, 20),
+    ("toggle", told(0, 2, without=0), O.ADDED, True, True, 1, 3),
+    ("toggle", told(99, 2, without=99), O.ADDED, True, True, 100, 2),
+    ("toggle", told(100, 2, without=100), O.FULL, False, False, 100, 2),
+    ("toggle", told(0, 20, without=0), O.TOO_MANY_KEYS, False, False, 0, 20),
+    ("toggle", told(101, 21, without=99), O.REMOVED, True, False, 99, 21),
+    ("toggle", told(1, 2, without=0), O.REMOVED, True, False, 0, 1),
+    ("remove", told(3, 2, without=1), O.REMOVED, True, False, 1, 2),
+    ("remove", told(0, 2, without=0), O.ABSENT, True, False, 0, 2),
+    ("remove", told(101, 21, without=101), O.ABSENT, True, False, 101, 21),
 ]
 
 
@@ -372,28 +382,60 @@ def test_without_a_document(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told_", "path", "problem"),
+    ("kinds", "path", "problem"),
     [
-        ({"kinds": ["array", "missing", "missing"], "held": "missing"}, "a", "expected a document"),
-        ({"kinds": ["object", "string", "missing"], "held": "missing"}, "a.sets", "expected a document"),
-        ({"kinds": ["object", "object", "array"], "held": "missing"}, "a.n", "expected a document"),
-        ({"kinds": ["object", "object", "object"], "held": "int"}, "a.sets.👍", "expected an array"),
-        ({"kinds": ["object", "object", "object"], "held": "array"}, "a.sets", "the server refused"),
+        (["array", "missing", "missing", "array"], "a", "expected a document"),
+        (["object", "string", "missing", "array"], "a.sets", "expected a document"),
+        (["object", "object", "array", "array"], "a.n", "expected a document"),
+        (["object", "object", "object", "int"], "a.sets.👍", "expected an array"),
+        (["object", "object", "object", "array"], "a.sets", "the server refused"),
     ],
 )
-def test_an_answer_about_another_shape_is_an_error(told_: dict[str, Any], path: str, problem: str) -> None:
+def test_an_answer_about_another_shape_is_an_error(kinds: list[str], path: str, problem: str) -> None:
     """What the server refuses to change raises a StateError that names the place."""
-    reply = told(WRONG, 0, 0, 0, **told_)
     for call in CALLS:
         with pytest.raises(StateError, match=problem) as caught:
-            plan(MADE).decide(plan(MADE).change(call, 1, "👍", "u1"), reply)
+            plan(MADE).decide(plan(MADE).change(call, 1, "👍", "u1"), {REPLY: kinds})
         assert caught.value.path == path
 
 
 def test_an_answer_about_a_document_of_16_mb_is_an_error() -> None:
-    """Where there is no room in the document, the error says so, and names it."""
-    with pytest.raises(StateError, match=r"'reactions' in the document 1 .* no room .* \(16777216 bytes\)"):
-        plan().decide(plan().change("add", 1, "👍", "u1"), told(LARGE, 5, 5, 1))
+    """Where there is no room in the document, the error says so, and names it; what fits to the byte is no error."""
+    for call, facts in (("add", {"has": False}), ("toggle", {"without": 5})):
+        change = plan().change(call, 1, "👍", "u1")  # type: ignore[arg-type]
+        assert change.command.let is not None
+        room = change.command.let["room"]
+        assert plan().decide(change, told(5, 1, bytes=room, **facts)).outcome is O.ADDED
+        with pytest.raises(StateError, match=r"'reactions' in the document 1 .* no room .* \(16777216 bytes\)"):
+            plan().decide(change, told(5, 1, bytes=room + 1, **facts))
+
+
+@pytest.mark.parametrize("call", ["remove", "toggle"])
+def test_a_name_that_cannot_be_counted_stays(call: Call) -> None:
+    """Taking a member out needs room only where its name has no number yet."""
+    change = plan(MADE).change(call, 1, "👍", "u1")
+    assert change.command.let is not None
+    spare = change.command.let["spare"]
+    for bytes_, counted in ((spare, False), (spare + 1, True)):
+        found = plan(MADE).decide(change, told(2, 1, without=1, bytes=bytes_, counted=counted))
+        assert (found.outcome, found.size) == (O.REMOVED, 1)
+    with pytest.raises(StateError, match="no room for the change"):
+        plan(MADE).decide(change, told(2, 1, without=1, bytes=spare + 1, counted=False))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_told_is_what_the_verdict_needs(call: Call) -> None:
+    """The server tells as little as will do: a removal without counts needs no room, and only `add` asks who is in."""
+
+    def facts(spec: KeyedSetSpec) -> set[str]:
+        projection = decode(plan(spec).change(call, 1, "👍", "u1").command.projection.raw)[REPLY]
+        while "$let" in projection:
+            projection = projection["$let"]["in"]
+        return set(projection["$cond"][1])
+
+    who = {"has"} if call == "add" else {"without"}
+    assert facts(REACT) == {"size", "used", *who, *(["bytes"] if call != "remove" else [])}
+    assert facts(MADE) == {"size", "used", "bytes", *who, *(["counted"] if call != "add" else [])}
 
 
 def test_what_a_read_finds() -> None:
@@ -452,3 +494,13 @@ def test_the_verdict_about_many(
     assert found == AddManyResult(matched, modified, missing)
     assert (bool(found), found.unchanged) == (good, unchanged)
     assert found.to_dict() == {"matched": matched, "added": modified, "missing": missing}
+
+
+@pytest.mark.parametrize("home", ["mongopatterns", "mongopatterns.membership"])
+def test_who_imports_a_keyed_set_waits_for_nothing_else(home: str) -> None:
+    """Keyed sets are loaded without the other patterns of their folder."""
+    code = f"from {home} import KeyedSet; import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    mine = {name.rpartition(".")[2] for name in loaded if name.startswith("mongopatterns.membership._")}
+    assert {"_keyed_set_sync", "_keyed_set_plan"} <= mine
+    assert {name for name in mine if not name.startswith("_keyed_set_")} == {"_commands", "_sending_sync"}

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bson.raw_bson import RawBSONDocument
-
-from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
+from mongopatterns.commands import FindOneAndUpdate
 from mongopatterns.expressions import literal, nested
 from mongopatterns.membership._capped_set_pipeline import CappedSetPipeline, each, lets, only
 from mongopatterns.membership._capped_set_spec import CappedSetSpec
@@ -69,24 +67,3 @@ def image_of(spec: CappedSetSpec, command: FindOneAndUpdate, reply: Mapping[str,
         return dict(reply)
     (key,) = command.filter.values()
     return {**(spec.create or {}), **nested(spec.key_field, key["$eq"] if isinstance(key, Mapping) else key)}
-
-
-def telling(spec: CappedSetSpec, command: FindOneAndUpdate, image: Any, told: RawBSONDocument, when: Any) -> Aggregate:
-    """Build the read that tells what a write has done.
-
-    Args:
-        spec: The set's definition.
-        command: The write.
-        image: The document that it began with.
-        told: What is told of it, by an `AppliedPipeline`.
-        when: The time that it was told by, if no time was given.
-    """
-    let = {**(command.let or {}), "image": literal(image)}
-    now = {"now": when if let["now"] == "$$NOW" else "$$now"}
-    # `$facet` answers with one document, even should the caller's be gone by now.
-    pipeline: list[Any] = [
-        {"$match": command.filter},
-        {"$facet": {"found": [{"$limit": 1}, {"$project": {"_id": 0, spec.path: 1}}]}},
-        {"$project": {"_id": 0, REPLY: {"$let": {"vars": now, "in": told}}}},
-    ]
-    return Aggregate(pipeline, let, command.comment)

@@ -17,7 +17,7 @@ from mongopatterns.amounts import plain_number
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import ANY_UUID, Field, bson_identity, check_time, key_filter, key_value, literal, nested
-from mongopatterns.membership._capped_set_again import AppliedPipeline, image_of, telling
+from mongopatterns.membership._capped_set_again import AppliedPipeline, image_of
 from mongopatterns.membership._capped_set_pipeline import CappedSetPipeline
 from mongopatterns.membership._capped_set_spec import MAX_CAP, CappedSetSpec
 from mongopatterns.membership._capped_set_verdicts import (
@@ -130,14 +130,15 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         spec = self.spec
         stored = self.key(key)
         ids = [member[spec.member_key] for member in members]
-        let: dict[str, Any] = {"new": literal(members), "id": literal(ids[0]), "bytes": self._bytes(members)}
+        let: dict[str, Any] = {"now": self._time(now), "new": literal(members), "id": literal(ids[0])}
+        let["bytes"] = self._bytes(members)
         if let["bytes"] + self._size(nested(spec.key_field, stored)) > LARGEST_DOCUMENT:
             raise UsageError(call, "so many bytes of members fit into no document: the server stores at most 16 MB")
         if all_or_none is not None or not self._pipeline.plain:
             let["ids"] = literal(ids)
         update, projection = self._ends(("join", all_or_none), document=document)
         upsert = spec.create is not None and not (all_or_none and len(ids) > (spec.fresh_cap or 0))
-        command = self.guarded(call, stored, update, projection, let, now=now, upsert=upsert)
+        command = self.guarded(call, stored, update, projection, let, upsert=upsert)
         return Join(stored, members, ids, all_or_none, document, now, command)
 
     def leave(self, key: object, member: object, *, now: dt.datetime | None = None) -> Change:
@@ -165,8 +166,8 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
     def _change(self, call: str, key: object, member: object, let: dict[str, Any], now: dt.datetime | None) -> Change:
         stored, identity = self.key(key), key_value("member", member)
         update, projection = self._ends((call,))
-        let = {"id": literal(identity), **let}
-        return Change(stored, identity, self.guarded(call, stored, update, projection, let, now=now))
+        let = {"now": self._time(now), "id": literal(identity), **let}
+        return Change(stored, identity, self.guarded(call, stored, update, projection, let))
 
     def look(self, call: str, key: object, now: dt.datetime | None) -> Aggregate:
         """Build the read of the members, or of their number (`size`)."""
@@ -174,8 +175,7 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
             raise UsageError("waiting", "the spec has no line of those who wait: give it waiting=Waiting(...)")
         stored = self.key(key)
         pipeline: list[Any] = [{"$match": key_filter(self.spec.key_field, stored)}, self._looks[call == "size"]]
-        time = "$$NOW" if now is None else check_time("now", now)
-        return Aggregate(pipeline, {"now": time}, f"mongopatterns.{self.kind}.{call}")
+        return Aggregate(pipeline, {"now": self._time(now)}, f"mongopatterns.{self.kind}.{call}")
 
     @cached_property
     def _looks(self) -> list[RawBSONDocument]:
@@ -191,6 +191,9 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
             ends = self._pipeline.ends(what, document=document)
             built = self._built[what, document] = (self.update(ends.document), self.projection(ends.told))
         return built
+
+    def _time(self, now: dt.datetime | None) -> Any:
+        return "$$NOW" if now is None else check_time("now", now)
 
     # What is asked .............................................................................................
 
@@ -249,8 +252,10 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
             return None
         what, document = next(what for what, built in self._built.items() if built[1] is command.projection)
         pipeline = AppliedPipeline(self)
-        told = self.encoded(pipeline.ends(what, document=document).told)
-        return telling(self.spec, command, image_of(self.spec, command, reply), told, pipeline.when(what[0]))
+        now = pipeline.when(what[0]) if (command.let or {})["now"] == "$$NOW" else "$$now"
+        told = {"$let": {"vars": {"now": now}, "in": pipeline.ends(what, document=document).told}}
+        image = image_of(self.spec, command, reply)
+        return self.telling(command, image, [{"$project": self.projection(told)}], kept=self.spec.path)
 
     def joined(self, join: Join, reply: Mapping[str, Any] | None, *, clock: dt.datetime) -> JoinResult:
         """Tell what came of `join`.

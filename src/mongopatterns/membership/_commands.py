@@ -11,7 +11,6 @@ projection. Then one more command, a read, has the server tell the same of that 
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +20,7 @@ from bson.raw_bson import RawBSONDocument
 
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate, created, holders_of
 from mongopatterns.errors import StateError
-from mongopatterns.expressions import ANY_UUID, check_time, key_filter, key_value, literal
+from mongopatterns.expressions import ANY_UUID, key_filter, key_value, literal
 from mongopatterns.specs import KeyedSpec
 
 S = TypeVar("S", bound=KeyedSpec)
@@ -63,9 +62,8 @@ class TellingPlan(Generic[S]):
         key: Any,
         update: Sequence[RawBSONDocument],
         projection: RawBSONDocument,
-        let: Mapping[str, Any],
+        let: dict[str, Any],
         *,
-        now: dt.datetime | None,
         upsert: bool = False,
     ) -> FindOneAndUpdate:
         """Build one guarded write on the document of a checked key."""
@@ -75,7 +73,7 @@ class TellingPlan(Generic[S]):
             projection=projection,
             upsert=upsert,
             comment=f"mongopatterns.{self.kind}.{call}",
-            let={"now": "$$NOW" if now is None else check_time("now", now), **let},
+            let=let,
             before=True,
         )
 
@@ -83,39 +81,47 @@ class TellingPlan(Generic[S]):
         """Build the read that tells of the stored image, if that is what came back."""
         if reply is None or "_id" not in reply:  # (a projected reply has none)
             return None
-        return self.telling(command, reply)
+        return self.telling(command, reply, [{"$replaceWith": "$$image"}, {"$project": command.projection}])
 
-    def telling(self, command: FindOneAndUpdate, image: Mapping[str, Any]) -> Aggregate:
-        """Build the read that tells what a command does to a document that is given."""
-        # `$facet` answers with one document, even should the caller's be gone by now.
+    def telling(
+        self, command: FindOneAndUpdate, image: Mapping[str, Any], stages: Sequence[Any], *, kept: str = "_id"
+    ) -> Aggregate:
+        """Build the read that tells what a write has done.
+
+        Args:
+            command: The write.
+            image: The document that it began with, for the variable `image`.
+            stages: What tells it. They begin with one document, even should the caller's be gone by now.
+            kept: The path of what is stored now that they find, in the one item of `found`, if there is any.
+        """
         pipeline: list[Any] = [
             {"$match": command.filter},
-            {"$facet": {"found": [{"$limit": 1}, {"$project": {"_id": 1}}]}},
-            {"$replaceWith": "$$image"},
-            {"$project": command.projection},
+            {"$facet": {"found": [{"$limit": 1}, {"$project": {kept: 1}}]}},
+            *stages,
         ]
         return Aggregate(pipeline, {**(command.let or {}), "image": literal(image)}, command.comment)
 
     @property
     def document(self) -> Any:
         """Build the document of a call: one that is being made begins with what the spec's `create` says."""
-        return "$$ROOT" if self.spec.create is None else created(self.spec)
+        return created(self.spec) if self.spec.create else "$$ROOT"
 
-    def kinds(self, *paths: str, above: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def kinds(self, *paths: str, above: Sequence[str] = (), of: str = "$$doc") -> list[dict[str, Any]]:
         """List the types of what the paths lead through and of what stands there, for `check_kinds`.
 
         Args:
             paths: Dotted paths.
             above: Further paths of which only that matters which they lead through.
+            of: The document.
         """
-        return [{"$type": f"$$doc.{place}"} for place in _places(paths, above)]
+        return [{"$type": f"{of}.{place}"} for place in _places(paths, above)]
 
-    def sound(self, kind: str, *paths: str, above: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def sound(self, kind: str, *paths: str, above: Sequence[str] = (), of: str = "$$doc") -> list[dict[str, Any]]:
         """List the checks that the paths hold a value of that type or nothing, and lead through documents."""
         checks = []
         for place in _places(paths, above):
             wanted = kind if place in paths else "object"
-            checks.append({"$in": [{"$type": f"$$doc.{place}"}, literal(["missing", "null", wanted])]})
+            checks.append({"$in": [{"$type": f"{of}.{place}"}, literal(["missing", "null", wanted])]})
         return checks
 
     def check_kinds(self, key: Any, kinds: Sequence[str], kind: str, *paths: str, above: Sequence[str] = ()) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from bson import encode
 from bson.codec_options import CodecOptions
@@ -15,11 +15,11 @@ from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import ANY_UUID, bson_identity, key_filter, key_value, literal
 from mongopatterns.membership._commands import LARGEST_DOCUMENT, TellingPlan
-from mongopatterns.membership._keyed_set_pipeline import LARGE, WRONG, Call, KeyedSetPipeline
+from mongopatterns.membership._keyed_set_pipeline import Call, KeyedSetPipeline
 from mongopatterns.membership._keyed_set_spec import KeyedSetSpec, members_of, name_value
 from mongopatterns.membership._keyed_set_verdicts import PRESENT, AddManyResult, KeyedSetOutcome, KeyedSetResult
 
-_NAMES_KEPT = 128  # whose commands are kept encoded, about 6 kB each: applications use few names, again and again
+_NAMES_KEPT = 128  # whose commands are kept encoded, about 2 kB each: applications use few names, again and again
 # What a field costs in BSON besides its name and value: its type, the end of its name; and of an array or a document,
 # a length and an end.
 _FIELD, _FRAME = 2, 5
@@ -85,8 +85,8 @@ class KeyedSetPlan(TellingPlan[KeyedSetSpec]):
         stored, name = self.key(key), name_value(name)
         let = self._let(name, member)
         update, projection = self._encoded(call, name)
-        upsert = call != "remove" and self._makes(stored, let["more"])
-        return Change(call, stored, name, self.guarded(call, stored, update, projection, let, now=None, upsert=upsert))
+        upsert = call != "remove" and self._makes(stored, let["room"])
+        return Change(call, stored, name, self.guarded(call, stored, update, projection, let, upsert=upsert))
 
     def add_many(self, keys: Iterable[Any], name: object, member: object) -> AddMany:
         """Build the one write that adds a member in many documents, each by its own decision.
@@ -142,22 +142,27 @@ class KeyedSetPlan(TellingPlan[KeyedSetSpec]):
         return self.update(ends.document), self.projection(ends.told)
 
     def _let(self, name: str, member: object) -> dict[str, Any]:
-        """Build the variables of a call, with bounds of how much it makes a document grow."""
+        """Build the variables of a call, with how many bytes a document may have before it."""
         stored = key_value("member", member)
         size = self._size(stored)
         name_ = len(name.encode())
         counts = self._counts and self._counts + name_
-        more = _FIELD + _INDEX + size + self._places + name_ + counts
-        if more > LARGEST_DOCUMENT:
+        room = LARGEST_DOCUMENT - (_FIELD + _INDEX + size + self._places + name_ + counts)
+        if room < 0:
             raise UsageError("member", f"takes {size} bytes, and a document has at most {LARGEST_DOCUMENT}")
-        return {"member": literal(stored), "more": more, "less": counts - _FIELD - size}
+        let = {"member": literal(stored), "room": room}
+        if counts:
+            let["spare"] = LARGEST_DOCUMENT - (counts - _FIELD - size)
+        return let
 
     def _size(self, value: Any) -> int:
+        if type(value) is str:  # nearly every one, and quick to reckon
+            return _INT + len(value.encode()) + 1
         return len(encode({"": value}, codec_options=ANY_UUID)) - _FIELD - _FRAME
 
-    def _makes(self, key: Any, more: int) -> bool:
+    def _makes(self, key: Any, room: int) -> bool:
         """Tell whether the call may make a document: a refused upsert would still leave one behind."""
-        return self.spec.create is not None and self._created + self._size(key) + more <= LARGEST_DOCUMENT
+        return self.spec.create is not None and self._created + self._size(key) <= room
 
     # What came back ............................................................................................
 
@@ -167,25 +172,44 @@ class KeyedSetPlan(TellingPlan[KeyedSetSpec]):
         Raises:
             StateError: If what is stored is no such map, or the document would pass 16 MB.
         """
-        told = self._made(change) if reply is None else reply[REPLY]
-        self._check(change.key, change.name, told, *self.spec.maps)
-        if told["outcome"] == LARGE:
-            problem = f"the document is nearly as large as the server stores them ({LARGEST_DOCUMENT} bytes)"
-            raise StateError(self.collection, change.key, self.spec.path, f"no room for the change: {problem}")
-        if told["outcome"] == WRONG:
-            problem = "the server refused to change what is stored"
-            raise StateError(self.collection, change.key, self.spec.path, problem)
-        outcome = KeyedSetOutcome(told["outcome"])
-        keys = told["used"] + (told["after"] > 0) - (told["before"] > 0)
+        if reply is None:
+            outcome = self._made(change)
+            before, after, used = 0, int(outcome is KeyedSetOutcome.ADDED), 0
+        else:
+            told = self._facts(change, reply[REPLY])
+            outcome = self._outcome(change, told)
+            before, used = told["size"], told["used"]
+            after = before + (outcome is KeyedSetOutcome.ADDED)
+            if outcome is KeyedSetOutcome.REMOVED:
+                after = told["without"]
         return KeyedSetResult(
             key=change.key,
             outcome=outcome,
             name=change.name,
             present=outcome in PRESENT,
-            size=told["after"],
-            keys=keys,
+            size=after,
+            keys=used + (after > 0) - (before > 0),
             collection=self.collection,
         )
+
+    def _outcome(self, change: Change, told: Mapping[str, Any]) -> KeyedSetOutcome:
+        """Decide from what the server tells, as it has decided."""
+        let, size = change.command.let or {}, told["size"]
+        if told.get("has"):
+            return KeyedSetOutcome.ALREADY
+        if told.get("without", size) < size:
+            if not told.get("counted", True) and told["bytes"] > let["spare"]:
+                self._no_room(change)
+            return KeyedSetOutcome.REMOVED
+        if change.call == "remove":
+            return KeyedSetOutcome.ABSENT
+        if self.spec.max_members is not None and size >= self.spec.max_members:
+            return KeyedSetOutcome.FULL
+        if self.spec.max_keys is not None and not size and told["used"] >= self.spec.max_keys:
+            return KeyedSetOutcome.TOO_MANY_KEYS
+        if told["bytes"] > let["room"]:
+            self._no_room(change)
+        return KeyedSetOutcome.ADDED
 
     def added(self, many: AddMany, matched: int, modified: int) -> AddManyResult:
         """Read the verdict of `add_many`."""
@@ -217,16 +241,32 @@ class KeyedSetPlan(TellingPlan[KeyedSetSpec]):
         sets = {name: members_of(self.spec, self.collection, read.key, name, stored[name]) for name in stored}
         return {name: members for name, members in sets.items() if members}
 
-    def _made(self, change: Change) -> Mapping[str, Any]:
-        """Return what is told of a document that was not there before the call."""
-        outcome: str = LARGE
+    def _made(self, change: Change) -> KeyedSetOutcome:
+        """Tell what came of a call that met no document."""
         if self.spec.create is None:
-            outcome = KeyedSetOutcome.NOT_FOUND
-        elif change.call == "remove":
-            outcome = KeyedSetOutcome.ABSENT
-        elif change.command.upsert:
-            outcome = KeyedSetOutcome.ADDED
-        return {"outcome": outcome, "before": 0, "after": int(outcome == KeyedSetOutcome.ADDED), "used": 0}
+            return KeyedSetOutcome.NOT_FOUND
+        if change.call == "remove":
+            return KeyedSetOutcome.ABSENT
+        if not change.command.upsert:
+            self._no_room(change)
+        return KeyedSetOutcome.ADDED
+
+    def _no_room(self, change: Change) -> NoReturn:
+        problem = f"the document is nearly as large as the server stores them ({LARGEST_DOCUMENT} bytes)"
+        raise StateError(self.collection, change.key, self.spec.path, f"no room for the change: {problem}")
+
+    def _facts(self, change: Change, told: Mapping[str, Any] | list[str]) -> Mapping[str, Any]:
+        """Return what the server decided from.
+
+        Raises:
+            StateError: If it has told types instead: those of something else than such a map.
+        """
+        if not isinstance(told, list):
+            return told
+        *kinds, held = told
+        self._check(change.key, change.name, {"kinds": kinds, "held": held}, *self.spec.maps)
+        problem = "the server refused to change what is stored"
+        raise StateError(self.collection, change.key, self.spec.path, problem)
 
     def _found(self, read: Read, documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         if not documents and self.spec.create is None:
