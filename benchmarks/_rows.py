@@ -141,6 +141,7 @@ class Calls:
         tally: What is stored.
         indexes: What is created first: fields by which the server deletes documents, by collection.
         specs: Definitions whose indexes are created first.
+        seed: Stores what is there before the first call, unless it is there.
     """
 
     aio: Callable[[Any], Callable[..., Any]]
@@ -149,9 +150,12 @@ class Calls:
     tally: Tally | None = None
     indexes: Mapping[str, str] = field(default_factory=dict)
     specs: Sequence[Any] = ()
+    seed: Callable[[Any], None] | None = None
 
     def bind(self, world: World, stage: Stage) -> Callable[..., Any]:
         with stage.audit() as database:
+            if self.seed:
+                self.seed(database)
             for spec in self.specs:
                 for index in spec.indexes():
                     database[spec.collection].create_index(index.keys, **index.options)

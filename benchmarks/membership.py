@@ -13,10 +13,12 @@ by those that the turn seats.
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
 from benchmarks._ratios import AtLeastTimes, AtMost
 from benchmarks._rows import EVERYWHERE, MANY_KEYS, Calls, Measurable, Row
@@ -26,14 +28,18 @@ from mongopatterns import (
     AsyncCappedSet,
     AsyncKeyedSet,
     AsyncSlots,
+    AsyncUniqueCode,
     CappedSet,
     CappedSetSpec,
+    Conflict,
     Field,
     JoinResult,
     KeyedSet,
     KeyedSetSpec,
     Slots,
     SlotsSpec,
+    UniqueCode,
+    UniqueCodeSpec,
 )
 
 PARTIES: Final = CappedSetSpec(
@@ -417,6 +423,94 @@ def count_insert(database: Any) -> Callable[..., Any]:
     return watch
 
 
+# Codes: insert with a random one, and with another one when it is taken -------------------------------------------
+
+ROOMS: Final = UniqueCodeSpec("rooms", path="code", live={"open": True})
+ROOMS_BY_HAND: Final = UniqueCodeSpec("by_hand", path="code", live={"open": True})
+TAKEN: Final = ("taken", 0)
+
+
+def room(key: str) -> dict[str, Any]:
+    return {"name": key, "open": True, "players": []}
+
+
+def drawn() -> str:
+    return "".join(secrets.choice(ROOMS.alphabet) for _ in range(ROOMS.length))
+
+
+def told_room(document: dict[str, Any]) -> tuple[str, int]:
+    return document["name"], len(document["code"])
+
+
+def async_code(database: Any) -> Callable[..., Any]:
+    codes = AsyncUniqueCode(database, ROOMS)
+
+    async def insert(key: str, code: str | None = None) -> tuple[str, int]:
+        try:
+            return told_room(await codes.insert(room(key), code=code))
+        except Conflict:
+            return TAKEN
+
+    return insert
+
+
+def code(database: Any) -> Callable[..., Any]:
+    codes = UniqueCode(database, ROOMS)
+
+    def insert(key: str, code: str | None = None) -> tuple[str, int]:
+        try:
+            return told_room(codes.insert(room(key), code=code))
+        except Conflict:
+            return TAKEN
+
+    return insert
+
+
+def is_taken(error: DuplicateKeyError) -> bool:
+    """Tell whether it was the code: another unique index would refuse every one of them."""
+    return (error.details or {}).get("keyPattern") == {"code": 1}
+
+
+def async_insert_retry(database: Any) -> Callable[..., Any]:
+    rooms = majority(database)
+
+    async def insert(key: str, code: str | None = None) -> tuple[str, int]:
+        for _ in range(1 if code else ROOMS.tries):
+            document = {**room(key), "code": code or drawn()}
+            try:
+                await rooms.insert_one(document)
+            except DuplicateKeyError as error:
+                if not is_taken(error):
+                    raise
+            else:
+                return told_room(document)
+        return TAKEN
+
+    return insert
+
+
+def insert_retry(database: Any) -> Callable[..., Any]:
+    rooms = majority(database)
+
+    def insert(key: str, code: str | None = None) -> tuple[str, int]:
+        for _ in range(1 if code else ROOMS.tries):
+            document = {**room(key), "code": code or drawn()}
+            try:
+                rooms.insert_one(document)
+            except DuplicateKeyError as error:
+                if not is_taken(error):
+                    raise
+            else:
+                return told_room(document)
+        return TAKEN
+
+    return insert
+
+
+CODED: Final = tuple({"key": "agree", "code": code} for code in (None, "FRIDAY", "FRIDAY", "SUNDAY", None, "SUNDAY"))
+WANTED: Final = tuple({"key": "agree-together", "code": f"room {number % 10}"} for number in range(40))
+
+
 ROWS: Final[tuple[Measurable, ...]] = (
     join("a set of 10", "pipeline by hand", TEN.by_hand(), before=OPEN, target=BEST),
     join("a full set", "pipeline by hand", TEN.by_hand(), before=FULL, target=BEST),
@@ -447,5 +541,15 @@ ROWS: Final[tuple[Measurable, ...]] = (
         Calls(async_count_insert, count_insert),
         ({"key": "agree"}, {"key": "agree"}),
         keys=MANY_KEYS[:100],
+    ),
+    Row(
+        "UniqueCode.insert",
+        "insert and try again by hand",
+        Calls(async_code, code, specs=(ROOMS,)),
+        Calls(async_insert_retry, insert_retry, specs=(ROOMS_BY_HAND,)),
+        CODED,
+        WANTED,
+        keys=MANY_KEYS,
+        target=BEST,
     ),
 )

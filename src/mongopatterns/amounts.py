@@ -43,6 +43,7 @@ DECIMAL_PLACES = 18
 """How many places a fraction may have, so that every sum up to `MAX_AMOUNT` holds all of them."""
 
 _EXACT = Context(prec=80)  # room for every digit of two Decimal128; a caller's own decimal context plays no part
+_SMALL = 10**9
 _LAST_PLACE = Decimal(1).scaleb(-DECIMAL_PLACES)
 
 
@@ -76,6 +77,8 @@ def amount_value(argument: str, value: object, *, zero: bool = False) -> int | D
         UsageError: If it is of another type (bool and text too), not finite, negative, zero where that means
             nothing, above `MAX_AMOUNT`, or a Decimal with more than `DECIMAL_PLACES`.
     """
+    if type(value) is int and 0 < value < _SMALL:  # nearly every amount, and quick to check
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise UsageError(argument, f"expected an int, float or Decimal, got {value!r}")
     if not _is_finite(value):

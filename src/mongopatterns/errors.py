@@ -11,8 +11,11 @@ MongoPatternsError
 ├── NotSent               outcome: time ran out before the call was sent (also a TimeoutError)
 ├── StateError            the world: what a document holds is not what the spec describes
 ├── DeploymentError       the world: the server is missing, too old or not able
+├── MissingIndex          the world: no index serves what is asked, and the server would read whole collections
 └── RepeatedCommands      tests: the same command shape was sent too often (also an AssertionError)
 ```
+
+One is a warning and no error: `MissingIndexWarning`, where what is asked is done all the same.
 
 Errors of the driver are not wrapped where the driver's answer is the truth: a network error, a
 `WriteConcernError` or a timeout reaches the caller as PyMongo raised it, and `may_have_applied` says what it
@@ -26,6 +29,7 @@ from asyncio.exceptions import TimeoutError as AsyncTimeoutError  # another clas
 from typing import Any
 
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     ExecutionTimeout,
     PyMongoError,
@@ -33,11 +37,15 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from mongopatterns.findings import Finding
+
 __all__ = [
     "Conflict",
     "DeploymentError",
     "DocumentNotFound",
     "LimitExceeded",
+    "MissingIndex",
+    "MissingIndexWarning",
     "MongoPatternsError",
     "NotHeld",
     "NotSent",
@@ -175,16 +183,55 @@ class DeploymentError(MongoPatternsError):
     """Report a server that is missing, too old, or not able to do what is asked of it."""
 
 
+class MissingIndex(MongoPatternsError):
+    """Report that no index serves what is asked, where that is not allowed. Nothing was sent.
+
+    Attributes:
+        finding: What is missing, why, and how to create it.
+    """
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the finding when the error crosses a process."""
+        return type(self), (self.finding,)
+
+
+class MissingIndexWarning(UserWarning):
+    """Warn that no index serves what is asked: it is done, and the server reads whole collections for it.
+
+    Attributes:
+        finding: What is missing, why, and how to create it.
+    """
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the finding when the warning crosses a process."""
+        return type(self), (self.finding,)
+
+
 class RepeatedCommands(MongoPatternsError, AssertionError):
     """Report that one command shape was sent more often than a guard allows.
 
     Attributes:
         counts: How often each offending shape was sent, by its description.
+        sites: Where each of them was sent from, `file:line in function`, and how often; the most frequent first.
     """
 
-    def __init__(self, message: str, counts: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        counts: dict[str, int] | None = None,
+        sites: dict[str, dict[str, int]] | None = None,
+    ) -> None:
         super().__init__(message)
         self.counts = counts or {}
+        self.sites = sites or {}
 
 
 def may_have_applied(error: BaseException) -> bool:
@@ -213,4 +260,5 @@ def may_have_applied(error: BaseException) -> bool:
         return False
     if isinstance(error, (ConnectionFailure, WriteConcernError, ExecutionTimeout)):
         return True
-    return error.timeout or error.has_error_label("RetryableWriteError")
+    stored = isinstance(error, BulkWriteError) and bool((error.details or {}).get("writeConcernErrors"))
+    return stored or error.timeout or error.has_error_label("RetryableWriteError")

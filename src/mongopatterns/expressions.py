@@ -197,16 +197,17 @@ def bson_identity(value: object, codec_options: CodecOptions[Any] = ANY_UUID) ->
     """
     if isinstance(value, bool):
         return "bool", value
+    if isinstance(value, (str, ObjectId)) and not isinstance(value, Code):  # nearly every key
+        return value
     if isinstance(value, Decimal128):
         value = value.to_decimal()
-    if isinstance(value, (int, float, Decimal)):
-        exact = Decimal(value)  # a float as the binary fraction that it is, which is how the server compares it
-        return "number", "NaN" if exact.is_nan() else exact
+    if isinstance(value, (int, float, Decimal)):  # (Python, too, compares a float as the binary fraction that it is)
+        return ("NaN",) if not isinstance(value, int) and Decimal(value).is_nan() else value
     if isinstance(value, Mapping):
         return "document", tuple((name, bson_identity(item, codec_options)) for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return "array", tuple(bson_identity(item, codec_options) for item in value)
-    return "other", value if isinstance(value, str) else encode({"": value}, codec_options=codec_options)
+    return "other", encode({"": value}, codec_options=codec_options)
 
 
 def key_filter(key_field: str, key: Any) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def decode_all(documents: Sequence[Mapping[str, Any]], model: type[Any] | None) 
         pydantic.ValidationError: If a document does not fit the model.
     """
     if model is None:
-        return [dict(document) for document in documents]
+        return list(documents)
     adapt: Any = _adapter
     try:
         hash(model)

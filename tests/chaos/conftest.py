@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
 
 THREADS = 64  # more than any test here has callers
 
+# "Not primary while writing": so answers a member whose time ended before it began with an update of many documents,
+# which no driver repeats.
+DEMOTED = 189
+
 # Of the first the driver's repeat is told the stored answer; the second is handed to the caller.
 LOST_REPLIES = ("onPrimaryTransactionalWrite", {"times": 12}, {"closeConnection": True})
 UNSATISFIED = (
     "failCommand",
     {"times": 30},
-    {"failCommands": ["findAndModify"], "writeConcernError": {"code": 64, "errmsg": "waiting timed out"}},
+    {
+        "failCommands": ["findAndModify", "insert", "update"],
+        "writeConcernError": {"code": 64, "errmsg": "waiting timed out"},
+    },
 )
 # What happens, one after the other, and what besides while it is got over. After the third and the seventh of them
 # all members are there.
@@ -55,16 +64,25 @@ def members() -> Iterator[EmbeddedMongo]:
 
 @dataclass
 class Log:
-    """What callers of one kind were told: what they asked for with their verdicts, and with what came to an error."""
+    """What callers of one kind were told: what they asked for with their verdicts, and with what came to an error.
+
+    Those who were answered by a member that was no primary any more must not be applied, as all who are told no.
+    """
 
     told: list[tuple[Any, Any]] = field(default_factory=list)
     unknown: list[tuple[Any, BaseException]] = field(default_factory=list)
     unsent: list[BaseException] = field(default_factory=list)
     failed: list[BaseException] = field(default_factory=list)
+    demoted: list[BaseException] = field(default_factory=list)
 
     @property
     def granted(self) -> list[tuple[Any, Any]]:
         return [(asked, verdict) for asked, verdict in self.told if verdict]
+
+    @property
+    def maybe(self) -> set[Any]:
+        """What was asked for by calls of which nobody knows what came of them."""
+        return {asked for asked, _ in self.unknown}
 
 
 class Load:
@@ -73,6 +91,10 @@ class Load:
     def __init__(self, server: EmbeddedMongo) -> None:
         self.server = server
         self.logs: dict[str, Log] = defaultdict(Log)
+        # Of each kind, all who have been told that they are in, and have not begun to leave.
+        self.inside: dict[str, set[Any]] = defaultdict(set)
+        self.least: Mapping[str, int] = {}
+        self.tasks: list[asyncio.Future[None]] = []
         self.faults = 0
         self._killed = -1
         self._over = asyncio.Event()
@@ -81,6 +103,10 @@ class Load:
     def over(self) -> bool:
         """Whether callers should go home."""
         return self._over.is_set()
+
+    def turns(self) -> Iterator[int]:
+        """Count the turns of a caller, until it is time to go home."""
+        return itertools.takewhile(lambda _: not self.over, itertools.count())
 
     async def attempt(self, kind: str, asked: Any, call: Callable[[], Awaitable[Any]]) -> Any:
         """Make one call, and log what came of it.
@@ -96,12 +122,73 @@ class Load:
         except (PyMongoError, MongoPatternsError) as error:
             if may_have_applied(error):
                 log.unknown.append((asked, error))
+            elif getattr(error, "code", None) == DEMOTED:
+                log.demoted.append(error)
             else:
                 log.failed.append(error)
         else:
             log.told.append((asked, verdict))
             return verdict
         return None
+
+    async def until_told(self, kind: str, asked: Any, call: Callable[[], Awaitable[Any]]) -> tuple[Any, bool]:
+        """Make a call again and again until it is answered.
+
+        Returns:
+            The verdict, and whether it is that of the first time.
+        """
+        for again in itertools.count():
+            if (verdict := await self.attempt(kind, asked, call)) is not None:
+                return verdict, not again
+        raise AssertionError("counting does not end")
+
+    async def come_and_go(
+        self,
+        kind: str,
+        me: Any,
+        cap: int | None,
+        *,
+        come: Callable[[Any], Awaitable[Any]],
+        look: Callable[[Any, Any], Awaitable[Any]],
+        go: Callable[[Any, Any], Awaitable[Any]],
+    ) -> tuple[Any, Any]:
+        """Come in, look around, and leave until told so: then nobody is in who cannot know it.
+
+        Args:
+            kind: What all of it is logged as.
+            me: Who comes, and is logged as what was asked for.
+            cap: How many may be in.
+            come: Is given `me`; the verdict is true if he is in.
+            look: Is given `me` and what was told; true if he is still in. It writes, so that it tells of now.
+            go: The same, and is repeated until it is answered. What was told is None if nobody knows.
+
+        Returns:
+            What was told of coming in and of leaving; None for what is not known to be of the first time.
+        """
+        told = await self.attempt(kind, me, lambda: come(me))
+        if told:
+            inside = self.inside[kind]
+            inside.add(me)
+            assert cap is None or len(inside) <= cap, f"more are in than may be: {kind}"
+            again = await self.attempt(kind, me, lambda: look(me, told))
+            assert again is None or again, f"who was told so is in: {kind}"
+            inside.remove(me)
+        left, first = await self.until_told(kind, me, lambda: go(me, told))
+        return told, left if first and told is not None else None
+
+    def assert_working(self) -> None:
+        """Raise what has ended one of the callers."""
+        for task in self.tasks:
+            if task.done():
+                task.result()
+
+    def assert_loaded(self) -> None:
+        """Assert that each kind of call was made under all the faults, and that none was refused by the driver."""
+        for kind, log in self.logs.items():
+            assert log.failed == [], kind
+            assert log.unsent == [], kind
+            assert len(log.told) >= self.faults * self.least[kind], f"there was a load of {kind}"
+        assert any(log.unknown for log in self.logs.values()), "some answers were lost for good"
 
     async def progress(
         self, least: Mapping[str, int], fault: Callable[[], Any], point: tuple[str, Any, Any] | None = None
@@ -114,6 +201,7 @@ class Load:
 
         async def all_answered() -> None:
             while any(len(self.logs[name].told) < answered[name] + number for name, number in least.items()):
+                self.assert_working()
                 await asyncio.sleep(0.02)
 
         with self.server.fail_point(point[0], mode=point[1], data=point[2]) if point else nullcontext():
@@ -123,13 +211,14 @@ class Load:
         self, workers: Sequence[Callable[[], Awaitable[None]]], least: Mapping[str, int], faults: int = len(FAULTS)
     ) -> None:
         """Let the workers work until they have seen so many of the faults, and have been answered after each."""
-        tasks = [asyncio.ensure_future(worker()) for worker in workers]
+        self.least = least
+        self.tasks = [asyncio.ensure_future(worker()) for worker in workers]
         try:
             for fault, point in FAULTS[:faults]:
                 await self.progress(least, getattr(self, fault), point)
         finally:
             self._over.set()
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*self.tasks)
 
     def nothing(self) -> None:
         """Leave the members alone."""
@@ -155,11 +244,13 @@ class World:
 
     Attributes:
         name: The driver's.
+        uri: Where the server is.
         db: A database that only this driver's test uses.
         sync: Whether it is the synchronous one.
     """
 
     name: str
+    uri: str
     db: Any
     sync: bool
     pool: ThreadPoolExecutor | None = None
@@ -169,7 +260,36 @@ class World:
         if self.pool is None:
             return call
         pool = self.pool
-        return lambda *arguments: asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
+        return lambda *arguments, **options: asyncio.get_running_loop().run_in_executor(
+            pool, partial(call, *arguments, **options)
+        )
+
+    def calls(self, asynchronous: Any, blocking: Any, spec: Any) -> Calls:
+        """Make a primitive, and the indexes that it needs."""
+        with MongoClient[dict[str, Any]](self.uri) as client:
+            for index in spec.indexes():
+                client[self.db.name][spec.collection].create_index(index.keys, **index.options)
+        return Calls(self, (blocking if self.sync else asynchronous)(self.db, spec))
+
+    def collection(self, name: str) -> Calls:
+        """Provide the calls of the driver itself."""
+        return Calls(self, self.db[name])
+
+    def stored(self, name: str) -> list[dict[str, Any]]:
+        """Return all documents of a collection."""
+        with MongoClient[dict[str, Any]](self.uri, tz_aware=True) as client:
+            return list(client[self.db.name][name].find())
+
+
+@dataclass
+class Calls:
+    """The methods of something, as calls to wait for."""
+
+    world: World
+    of: Any
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        return self.world.wait(getattr(self.of, name))
 
 
 @pytest.fixture(params=["pymongo", "motor", "sync"])
@@ -177,8 +297,8 @@ async def world(request: pytest.FixtureRequest, members: EmbeddedMongo) -> Async
     name = f"chaos_{request.param}"
     if request.param == "sync":
         with MongoClient[dict[str, Any]](members.uri) as client, ThreadPoolExecutor(THREADS) as pool:
-            yield World(request.param, client[name], sync=True, pool=pool)
+            yield World(request.param, members.uri, client[name], sync=True, pool=pool)
         return
     asynchronous: Any = AsyncMongoClient(members.uri) if request.param == "pymongo" else AsyncIOMotorClient(members.uri)
-    yield World(request.param, asynchronous[name], sync=False)
+    yield World(request.param, members.uri, asynchronous[name], sync=False)
     await settle(asynchronous.close())

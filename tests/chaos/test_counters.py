@@ -5,11 +5,9 @@ Some callers travel alone, others share round trips.
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pymongo import MongoClient
 
 from mongopatterns import (
     AsyncCounter,
@@ -25,8 +23,6 @@ from mongopatterns import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from mongopatterns.testing import EmbeddedMongo
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -56,9 +52,7 @@ def assert_bounds(log: Any, stored: int) -> None:
 
 async def work(load: Any, name: str, call: Callable[[int, str], Awaitable[Any]]) -> None:
     """Call without a pause."""
-    for turn in itertools.count():
-        if load.over:
-            return
+    for turn in load.turns():
         amount = 1 if name in ("tight", "fill_together") else 1 + turn % 3
         await load.attempt(name, amount, lambda amount=amount: call(amount, f"fault {load.faults}"))
 
@@ -91,9 +85,7 @@ def assert_apart(answers: list[tuple[int, int]]) -> None:
         last = total
 
 
-async def test_elections_and_lost_replies_lose_and_double_nothing(
-    world: Any, load: Any, members: EmbeddedMongo
-) -> None:
+async def test_elections_and_lost_replies_lose_and_double_nothing(world: Any, load: Any) -> None:
     """Through kills, step-downs and lost replies what is stored is what was told, within what was told unknown."""
     calls = _calls(world.db, Counter, Quota) if world.sync else _calls(world.db, AsyncCounter, AsyncQuota)
     workers = [
@@ -107,11 +99,9 @@ async def test_elections_and_lost_replies_lose_and_double_nothing(
         assert log.failed == []
         assert len(log.told) > 100, "there was a load"
         assert kind == "impatient_together" or not log.unsent
-    with MongoClient(members.uri) as client:
-        db: Any = client[world.db.name]
-        hits = {document["_id"]: document for document in db.hits.find()}
-        states = {document["_id"]: document for document in db.quotas.find()}
-        filled = {document["_id"]: document["q"]["month"]["used"] for document in db.filled.find()}
+    hits = {document["_id"]: document for document in world.stored("hits")}
+    states = {document["_id"]: document for document in world.stored("quotas")}
+    filled = {document["_id"]: document["q"]["month"]["used"] for document in world.stored("filled")}
 
     # Numbers and windows hold what was acknowledged, and at most what may have been applied besides.
     charged = {

@@ -216,7 +216,7 @@ def refusal(err: str) -> str:
     ("arguments", "told"),
     [
         (["--driver", "pymssql"], "--driver: is one of pymongo, motor, sync, not 'pymssql'"),
-        (["--scenario", "nothing"], "--scenario: is one of departures, "),
+        (["--scenario", "nothing"], "--scenario: is one of board, "),
         (["--rows", "0"], "--rows: is a whole number from 1, not 0"),
         (["--concurrency", "0"], "--concurrency: is a whole number from 1, not 0"),
         (["--uri", "mongodb://user:secret@127.0.0.1:1/"], "127.0.0.1:1"),

@@ -30,10 +30,10 @@ def test_what_is_missing_is_none() -> None:
 
 
 def test_only_the_flights_asked_for_are_read_and_everything_else_is() -> None:
-    """`flights` bounds the flights; the three small files are read whole, each with a key of its own."""
+    """`flights` bounds the flights and the weather; the small files are read whole; each has a key of its own."""
     rows = read_rows(1000)
     sizes = {name: len(found) for name, found in vars(rows).items()}
-    assert sizes == {"flights": 1000, "airlines": 16, "planes": 3322, "airports": 1458}
+    assert sizes == {"flights": 1000, "airlines": 16, "planes": 3322, "airports": 1458, "weather": 65}
     for name, column in INDEXED.items():
         keys = [row[column] for row in getattr(rows, name)]
         assert len(set(keys)) == len(keys)

@@ -57,6 +57,34 @@ settled: held 30, charged now: True
 used 62.5, held 0, free 37.5
 """
 
+CASCADE = """\
+batch 1: 1274 documents so far
+batch 2: 2574 documents so far
+deleted: {'books': 99, 'reviews': 495, 'chapters': 990, 'notes': 990}
+in a transaction: 26
+orphans: {'reviews': 5, 'chapters': 10, 'notes': 0}
+deleted: {'reviews': 5, 'chapters': 10, 'notes': 10}
+left: 0
+"""
+JOINS = """\
+0: done, easy, verbs; 2 answers, 5 points
+1: draft, easy, exam; 1 answers, 0 points
+2: not_answered, exam, verbs; 0 answers, 0 points
+not answered: [2, 3] of 4
+response: batch, one command for all parents
+tags: batch, one command for all parents
+answers: lookup, rows are filtered by what it joins
+points: batch, one command for all parents
+"""
+LOADER = """\
+100 posts, commands sent: 1
+post 0 by Ann
+post 1 by Bob
+post 2 by Ann
+post 3 by nobody
+['Bob', None, 'Ann']
+Ann -> Anna
+"""
 KEYED_SET = """50 of 80 are in, stored 50
 added: 1
 removed: 0
@@ -91,16 +119,22 @@ expired: True
 PRINTED = {
     "capped_set_async.py": CAPPED_SET,
     "capped_set_sync.py": CAPPED_SET,
+    "cascade_async.py": CASCADE,
+    "cascade_sync.py": CASCADE,
     "combining_async.py": COMBINING_ASYNC,
     "combining_sync.py": COMBINING_SYNC,
     "counter_async.py": COUNTER,
     "counter_sync.py": COUNTER,
     "documents_async.py": DOCUMENTS,
     "documents_sync.py": DOCUMENTS,
+    "joins_async.py": JOINS,
+    "joins_sync.py": JOINS,
     "keyed_set_async.py": KEYED_SET,
     "keyed_set_sync.py": KEYED_SET,
     "limiter_async.py": LIMITER,
     "limiter_sync.py": LIMITER,
+    "loader_async.py": LOADER,
+    "loader_sync.py": LOADER,
     "quota_async.py": QUOTA,
     "quota_sync.py": QUOTA,
     "reservation_async.py": RESERVATION,

@@ -19,9 +19,12 @@ PACKAGES = [
     "mongopatterns.cli",
     "mongopatterns.counters",
     "mongopatterns.documents",
+    "mongopatterns.joins",
     "mongopatterns.membership",
     "mongopatterns.testing",
 ]
+# Methods that are plain in both worlds: they ask nothing of the server.
+WITHOUT_THE_SERVER = {"clear", "explain", "scope"}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -55,7 +58,10 @@ def test_every_asynchronous_name_has_its_twin() -> None:
         for method in (n for n in vars(one) if not n.startswith("_")):
             theirs = [inspect.signature(getattr(cls, method)).parameters for cls in (one, twin)]
             assert list(theirs[0]) == list(theirs[1])
-            assert inspect.iscoroutinefunction(getattr(one, method)) or method == "explain"
+            waits = inspect.iscoroutinefunction(getattr(one, method)) or inspect.isasyncgenfunction(
+                getattr(one, method)
+            )
+            assert waits or method in WITHOUT_THE_SERVER
             assert not inspect.iscoroutinefunction(getattr(twin, method))
 
 

@@ -354,10 +354,13 @@ def test_a_long_message_is_cut(client: MongoClient[dict[str, Any]], mongopattern
 # ------------------------------------------------------------------------------------------------- misuse
 
 
-def test_a_client_without_a_watcher(mongopatterns_client: MongoClient[dict[str, Any]]) -> None:
+def test_a_client_without_a_watcher(mongopatterns_server: EmbeddedMongo) -> None:
     """A client that nothing watches is a usage error that says how to make it."""
-    with pytest.raises(UsageError, match=r"event_listeners=\[mongopatterns\.testing\.CommandWatcher\(\)\]"):
-        n_plus_one_guard(mongopatterns_client)
+    with (
+        MongoClient[dict[str, Any]](mongopatterns_server.uri) as unwatched,
+        pytest.raises(UsageError, match=r"event_listeners=\[mongopatterns\.testing\.CommandWatcher\(\)\]"),
+    ):
+        n_plus_one_guard(unwatched)
 
 
 async def test_something_that_is_no_client(aclient: Any, client: MongoClient[dict[str, Any]]) -> None:

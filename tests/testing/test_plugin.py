@@ -86,6 +86,42 @@ def test_all_were_dropped(mongopatterns_client):
     assert "5 passed" in output
 
 
+def test_a_project_gets_a_guard(run: Callable[..., tuple[int, str]]) -> None:
+    """A query in a loop fails the test with its place, in synchronous and asynchronous code; one query passes."""
+    code, output = run("""
+import asyncio
+from pymongo import AsyncMongoClient
+from mongopatterns.testing import CommandWatcher
+
+def one_by_one(db):
+    return [db.users.find_one({"_id": i}) for i in range(5)]
+
+async def one_by_one_async(db):
+    for i in range(5):
+        await db.users.find_one({"_id": i})
+
+def test_good(n_plus_one, mongopatterns_client, mongopatterns_db):
+    with n_plus_one(mongopatterns_client, repeats=3):
+        list(mongopatterns_db.users.find({"_id": {"$in": [1, 2, 3, 4, 5]}}))
+
+def test_bad(n_plus_one, mongopatterns_client, mongopatterns_db):
+    with n_plus_one(mongopatterns_client, repeats=3):
+        one_by_one(mongopatterns_db)
+
+def test_bad_async(n_plus_one, mongopatterns_server, mongopatterns_db_name):
+    async def main():
+        uri, watched = mongopatterns_server.uri, [CommandWatcher()]
+        async with AsyncMongoClient(uri, event_listeners=watched) as client:
+            with n_plus_one(client):
+                await one_by_one_async(client[mongopatterns_db_name])
+    asyncio.run(main())
+""")
+    assert code == 1, output
+    assert "2 failed, 1 passed" in output
+    assert "5 from test_it.py:7 in one_by_one" in output
+    assert "5 from test_it.py:11 in one_by_one_async" in output
+
+
 def test_it_fails_without_a_server(run: Callable[..., tuple[int, str]]) -> None:
     """A run that cannot have its server fails with the reason; it never skips."""
     code, output = run("def test(mongopatterns_db):\n    pass\n", MONGOPATTERNS_TEST_URI="mongodb://127.0.0.1:1/")
@@ -162,8 +198,12 @@ def test_the_fixtures_here(
     mongopatterns_server: EmbeddedMongo,
     mongopatterns_client: MongoClient[dict[str, Any]],
     mongopatterns_db: Database[dict[str, Any]],
+    n_plus_one: Any,
 ) -> None:
     """The fixtures are at hand without any import, and belong together."""
+    with n_plus_one(mongopatterns_client) as guard:
+        mongopatterns_db["things"].find_one({})
+    assert len(guard.counts) == 1
     assert isinstance(mongopatterns_server, EmbeddedMongo)
     assert mongopatterns_db.client is mongopatterns_client
     assert mongopatterns_client.codec_options.tz_aware

@@ -61,13 +61,14 @@ class AsyncCombining(Generic[T]):
         self._lane = lane
         self._groups: Groups[Ask, T] | None = Groups(alone, together, name=name) if combine else None
 
-    async def send(
+    def send(
         self, ask: Ask, session: Any, timeout: float | None, now: dt.datetime | None = None, once: str | None = None
-    ) -> T:
+    ) -> Awaitable[T]:
         """Send a call, and return its answer."""
         if self._groups is None or session is not None or now is not None or once is not None:
-            return await self._alone(ask, timeout, session=session, now=now, once=once)
-        return await self._groups.submit(self._lane(ask.key), ask, timeout)
+            return self._alone(ask, timeout, session=session, now=now, once=once)
+        lane = ask.key if type(ask.key) is str else self._lane(ask.key)  # (nearly every key is one, and its own lane)
+        return self._groups.submit(lane, ask, timeout)
 
     async def close(self) -> None:
         """Wait for the calls that are under way, and take no further ones that could travel together."""

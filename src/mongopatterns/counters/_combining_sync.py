@@ -69,7 +69,8 @@ class Combining(Generic[T]):
         """Send a call, and return its answer."""
         if self._groups is None or session is not None or now is not None or once is not None:
             return self._alone(ask, timeout, session=session, now=now, once=once)
-        return self._groups.submit(self._lane(ask.key), ask, timeout)
+        lane = ask.key if type(ask.key) is str else self._lane(ask.key)  # (nearly every key is one, and its own lane)
+        return self._groups.submit(lane, ask, timeout)
 
     def close(self) -> None:
         """Wait for the calls that are under way, and take no further ones that could travel together."""

@@ -14,7 +14,7 @@ from bson.decimal128 import create_decimal128_context
 
 from mongopatterns.amounts import Amount, Number, add, amount_value, plain, plain_number, subtract
 from mongopatterns.commands import FindOneAndUpdate, created, holders_of, identities, lane_of
-from mongopatterns.counters._commands import Ask, meter_values, once_id
+from mongopatterns.counters._commands import Ask, Asks, meter_values, once_id
 from mongopatterns.counters._specs import CounterSpec
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, key_filter, key_value, literal, merge_at
@@ -41,6 +41,7 @@ class CounterPlan:
         self.spec = spec
         self.collection = collection
         self._codec_options = codec_options
+        self._asks = Asks(self._check)
         self.projection = {"_id": 0, spec.path: 1}
 
     def lane(self, key: Any) -> Any:
@@ -51,10 +52,14 @@ class CounterPlan:
 
     def ask(self, key: object, amount: Amount, meters: Mapping[str, Amount] | None) -> Ask:
         """Check what a caller adds."""
+        if meters is None:
+            return self._asks("add", key, amount)
+        return self._check("add", key, amount, meters)
+
+    def _check(self, call: str, key: object, amount: Amount, meters: Mapping[str, Amount] | None = None) -> Ask:
         stored = key_value("key", key, self.spec.key_type)
-        # (nearly every amount, and quick to check)
-        number = amount if type(amount) is int and 0 < amount < 10**9 else amount_value("amount", amount)
-        return Ask("add", stored, number, meter_values(self.spec.meters, meters) if meters or self.spec.meters else ())
+        number = amount_value("amount", amount)
+        return Ask(call, stored, number, meter_values(self.spec.meters, meters) if meters or self.spec.meters else ())
 
     # What is sent ..............................................................................................
 

@@ -21,7 +21,7 @@ from bson.raw_bson import RawBSONDocument
 from mongopatterns._grouping import runs
 from mongopatterns.amounts import Amount, plain
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate
-from mongopatterns.counters._commands import Ask, StatePlan, Told
+from mongopatterns.counters._commands import Ask, Asks, StatePlan, Told
 from mongopatterns.counters._limiter_pipeline import Call, LimiterPipeline
 from mongopatterns.counters._limiter_state import Exact, Standing, StateReader, date, exact
 from mongopatterns.counters._specs import MAX_RATE, RateLimiterSpec, cost_value
@@ -62,6 +62,7 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
         if not isinstance(spec, RateLimiterSpec):
             raise UsageError("spec", f"expected a RateLimiterSpec, got {type(spec).__name__}")
         super().__init__(spec, collection, codec_options)
+        self._asks = Asks(self._check)
         self._pipeline = LimiterPipeline(self)
         self._reader = StateReader(spec, collection)
         self._at_once = spec.at_once
@@ -72,6 +73,9 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
 
     def ask(self, call: str, key: object, cost: Amount) -> Ask:
         """Check what a caller asks for."""
+        return self._asks(call, key, cost)
+
+    def _check(self, call: str, key: object, cost: Amount) -> Ask:
         # (nearly every cost, and quick to check)
         amount = cost if type(cost) is int and 0 < cost <= MAX_RATE else cost_value("cost", cost)
         return Ask(call, self.key(key), amount)

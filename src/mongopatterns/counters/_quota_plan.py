@@ -31,7 +31,7 @@ from bson.raw_bson import RawBSONDocument
 from mongopatterns._grouping import runs
 from mongopatterns.amounts import Amount, Number, add, amount_value, multiply, plain
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate, identities
-from mongopatterns.counters._commands import Ask, StatePlan, Told, meter_values, once_id
+from mongopatterns.counters._commands import Ask, Asks, StatePlan, Told, meter_values, once_id
 from mongopatterns.counters._quota_pipeline import MAX_HOLDS, Call, QuotaPipeline
 from mongopatterns.counters._quota_state import Standing, StateReader, field_number, fresh_room
 from mongopatterns.counters._specs import QuotaSpec
@@ -91,6 +91,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         if not isinstance(spec, QuotaSpec):
             raise UsageError("spec", f"expected a QuotaSpec, got {type(spec).__name__}")
         super().__init__(spec, collection, codec_options)
+        self._asks = Asks(self._check)
         self._pipeline = QuotaPipeline(self)
         self._reader = StateReader(spec, collection)
         self._place = f"{collection}.{spec.path}"
@@ -112,10 +113,23 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         zero: bool = False,
     ) -> Ask:
         """Check what a caller asks for."""
-        stored = self.key(key)
-        # (nearly every amount, and quick to check)
-        charge = amount if type(amount) is int and 0 < amount < 10**9 else amount_value("amount", amount, zero=zero)
-        return Ask(call, stored, charge, meter_values(self.spec.meters, meters) if meters or self.spec.meters else ())
+        if meters is None and not zero:
+            return self._asks(call, key, amount)
+        return self._check(call, key, amount, meters, zero=zero)
+
+    def _check(
+        self,
+        call: str,
+        key: object,
+        amount: Amount,
+        meters: Mapping[str, Amount] | None = None,
+        *,
+        zero: bool = False,
+    ) -> Ask:
+        charge = amount_value("amount", amount, zero=zero)
+        return Ask(
+            call, self.key(key), charge, meter_values(self.spec.meters, meters) if self.spec.meters or meters else ()
+        )
 
     # What is sent ..............................................................................................
 

@@ -30,8 +30,8 @@ class LazyVerdict(Verdict):
     def told(cls, allowed: bool, tell: Callable[..., Mapping[str, Any]], *about: Any) -> Self:  # noqa: FBT001
         """Make a verdict whose other fields come from `tell(*about)`, called when one of them is asked for."""
         verdict = object.__new__(cls)
-        # (as a frozen dataclass sets its fields, in one go: a group makes a thousand of these)
-        object.__setattr__(verdict, "__dict__", {"allowed": allowed, "_tell": (tell, about)})
+        # (past the frozen fields, in one go: a group makes a thousand of these)
+        verdict.__dict__.update(allowed=allowed, _tell=(tell, about))
         return verdict
 
     if not TYPE_CHECKING:  # so that a type checker still finds what is misspelt

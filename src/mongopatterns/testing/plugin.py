@@ -1,4 +1,4 @@
-"""Fixtures for pytest, at hand wherever this package is installed: a server, and a fresh database per test.
+"""Fixtures for pytest, at hand wherever this package is installed: a server, a fresh database per test, and a guard.
 
 The plugin is loaded into every run of every project that has this package installed. Until a test asks for a
 server, nothing is started and no module of this package's testing part but this one is imported. The package
@@ -7,9 +7,10 @@ server, nothing is started and no module of this package's testing part but this
 | fixture | scope | what it is |
 |---|---|---|
 | `mongopatterns_server` | session | an `EmbeddedMongo`: one member, or what `MONGOPATTERNS_TEST_URI` names |
-| `mongopatterns_client` | session | a synchronous `MongoClient` on it, shared |
+| `mongopatterns_client` | session | a synchronous `MongoClient` on it, shared, with a `CommandWatcher` |
 | `mongopatterns_db_name` | test | the name of a database of its own, dropped afterwards |
 | `mongopatterns_db` | test | that database, for synchronous code |
+| `n_plus_one` | session | `n_plus_one_guard`: `with n_plus_one(client, repeats=3):` fails on a query in a loop |
 
 With PyMongo's asynchronous client or Motor, make a fixture of your own from the server and the name. A client
 belongs to one event loop, so its scope is the scope of your loop:
@@ -29,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pymongo import MongoClient
     from pymongo.database import Database
 
+    from mongopatterns.testing._guard import CommandGuard
     from mongopatterns.testing._server import EmbeddedMongo
 
 
@@ -52,15 +54,19 @@ def mongopatterns_server() -> Iterator[EmbeddedMongo]:
 
 @pytest.fixture(scope="session")
 def mongopatterns_client(mongopatterns_server: EmbeddedMongo) -> Iterator[MongoClient[dict[str, Any]]]:
-    """Provide a synchronous client for the whole run, with aware datetimes."""
+    """Provide a synchronous client for the whole run, with aware datetimes; guards can watch it."""
     import warnings  # noqa: PLC0415  # see the file's first lines
 
     from pymongo import MongoClient  # noqa: PLC0415  # see the file's first lines
 
+    from mongopatterns.testing._guard import CommandWatcher  # noqa: PLC0415  # see the file's first lines
+
     with warnings.catch_warnings():
         # The driver's warnings repeat the values of options, which may be passwords.
         warnings.simplefilter("ignore", UserWarning)
-        client = MongoClient[dict[str, Any]](mongopatterns_server.uri, tz_aware=True)
+        client = MongoClient[dict[str, Any]](
+            mongopatterns_server.uri, tz_aware=True, event_listeners=[CommandWatcher()]
+        )
     with client:
         yield client
 
@@ -81,3 +87,14 @@ def mongopatterns_db(
 ) -> Database[dict[str, Any]]:
     """Provide a database that only this test uses, for synchronous code; it is dropped afterwards."""
     return mongopatterns_client[mongopatterns_db_name]
+
+
+@pytest.fixture(scope="session")
+def n_plus_one() -> Callable[..., CommandGuard]:
+    """Provide `n_plus_one_guard`, which fails a test that sends one command again and again for different values.
+
+    The client has a `CommandWatcher`: `with n_plus_one(client, repeats=3):`.
+    """
+    from mongopatterns.testing._guard import n_plus_one_guard  # noqa: PLC0415  # see the file's first lines
+
+    return n_plus_one_guard

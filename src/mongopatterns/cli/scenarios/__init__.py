@@ -27,8 +27,8 @@ SCENARIO = AsyncScenario(
 
 * The three are timed and their commands are counted from the first line to the last. What they return is what
   callers were told; `judge` gets it as `told`, the same rows, and a synchronous database whatever the driver.
-* Each of them finds the collections `flights`, `airlines`, `planes` and `airports`, to be read only, and
-  nothing else: whatever else a version stored is dropped before the next one.
+* Each of them finds the collections `flights`, `airlines`, `planes`, `airports` and `weather`, to be read
+  only, and nothing else: whatever else a version stored is dropped before the next one.
 * A clock that moves is set by hand, with `now=`: nothing waits. `_schedule.py` reads it from the rows.
 * Be honest. The usual version is what applications do, without a sleep or a trick that makes it worse; the one
   by hand is the best that can be written in a few lines. If the rules themselves are hard, it is the repair

@@ -1,0 +1,69 @@
+"""Delete books with all that belongs to them, and mend what somebody else has left behind: PyMongo.
+
+Run it with `MONGODB_URI=mongodb://localhost:27017 python examples/cascade_sync.py`.
+"""
+
+import os
+from typing import Any
+
+from bson import ObjectId
+from pymongo import MongoClient
+
+from mongopatterns import Cascade, CascadeResult, CascadeSpec, Child
+
+# Defined once, at import: what goes with a book, and what goes with a chapter. Chapters name their book by text.
+BOOKS = CascadeSpec(
+    "books",
+    children=[
+        ("reviews", "_id", "book_id"),
+        Child("chapters", local="_id", foreign="book", local_as="string", children=[("notes", "_id", "chapter_id")]),
+    ],
+)
+
+
+def store(db: Any, shelf: ObjectId, number: int) -> list[ObjectId]:
+    books = db.books.insert_many([{"shelf": shelf} for _ in range(number)]).inserted_ids
+    db.reviews.insert_many([{"book_id": book} for book in books for _ in range(5)])
+    chapters = [{"book": str(book)} for book in books for _ in range(10)]
+    db.chapters.insert_many(chapters)
+    db.notes.insert_many([{"chapter_id": chapter["_id"]} for chapter in chapters])
+    return list(books)
+
+
+def show(result: CascadeResult) -> None:
+    print(f"batch {result.batches}: {result.total} documents so far")
+
+
+def main() -> None:
+    uri = os.environ.get("MONGODB_URI", "mongodb://localhost:27017")
+    database = os.environ.get("MONGODB_DATABASE", "mongopatterns_examples")
+    with MongoClient(uri) as client:
+        db = client[database]
+        for collection, indexes in BOOKS.indexes().items():
+            for index in indexes:
+                db[collection].create_index(index.keys, **index.options)
+
+        # Bound where a connection exists. A client is made once, and shared by all threads.
+        cascade = Cascade(db, BOOKS)
+        shelf = ObjectId()
+        books = store(db, shelf, 100)
+
+        # All but one, in two batches of six commands each: children first.
+        result = cascade.delete({"shelf": shelf}, keep=books[:1], batch=50, on_progress=show)
+        print(f"deleted: {dict(result.deleted)}")
+
+        # The last one at one instant, or not at all.
+        result = cascade.delete({"shelf": shelf}, transaction=True)
+        print(f"in a transaction: {result.total}")
+
+        # Somebody deletes a book by hand: what belonged to it is found, and deleted.
+        (book,) = store(db, shelf, 1)
+        db.books.delete_one({"_id": book})
+        print(f"orphans: { {found.collection: len(found.rows) for found in cascade.orphans()} }")
+        result = cascade.delete_orphans()
+        print(f"deleted: {dict(result.deleted)}")
+        print(f"left: {sum([len(found.rows) for found in cascade.orphans()])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,558 @@
+"""How a join is carried out: which way each part goes, what is sent, and how the answers become rows. Pure.
+
+A call is a generator of reads (`Steps`): a shell sends each and hands the answer back, until `again` has none left.
+Two ways lead to the same rows. *Batch* asks for what belongs to all parents at once, and puts it together in memory:
+one command for each join, however many the parents. *Lookup* lets the server join, in the command that reads the
+parents: it reads the first documents of each parent where an index leads to them, and can filter parents by what
+was joined; without an index it reads the whole collection once for every parent. `auto` therefore looks at the
+indexes, and takes the second way only where it pays, or where nothing else will do.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from bson.codec_options import CodecOptions
+from pymongo.errors import OperationFailure
+
+from mongopatterns.commands import REPLY
+from mongopatterns.errors import MissingIndex, MissingIndexWarning, UsageError
+from mongopatterns.expressions import ANY_UUID
+from mongopatterns.findings import Finding, Severity
+from mongopatterns.indexes import Index
+from mongopatterns.joins._fields import Fields, fresh
+from mongopatterns.joins._foreign_indexes import unique_on, usable, wanted
+from mongopatterns.joins._join_batch import Documents, Level, Read
+from mongopatterns.joins._join_lookup import computed_stage, given_stage, keys_stage, lookup_stages
+from mongopatterns.joins._join_spec import JoinPart, JoinSpec, Many, One, check_sort, walk
+from mongopatterns.joins._keys import Asked, value_at
+from mongopatterns.joins._where import LOGIC, check_params
+
+Strategy: TypeAlias = Literal["auto", "batch", "lookup"]
+OnMissingIndex: TypeAlias = Literal["warn", "raise", "ignore"]
+
+REFRESH: Final = 600.0
+"""Seconds for which indexes that were looked up are taken as they were."""
+
+STREAMED: Final = 1000
+"""How many parents of a stream are joined at a time."""
+
+# What servers answer to those who may not list indexes (13; 8000 from Atlas), and where there is no collection (26), or
+# a view (166).
+_NOT_LISTED: Final = frozenset({13, 26, 166, 8000})
+
+_MOST: Final = 2**63 - 1
+_ANY: Final = ""  # no name of a field
+
+
+@dataclass(frozen=True)
+class JoinChoice:
+    """The way that one join goes.
+
+    Attributes:
+        name: The field of the row that gets it.
+        collection: What is joined.
+        strategy: `"batch"` or `"lookup"`.
+        why: The reason.
+        index: The name of the index that leads to what is joined; None if there is none, or nobody looked.
+    """
+
+    name: str
+    collection: str
+    strategy: str
+    why: str
+    index: str | None
+
+
+@dataclass(frozen=True)
+class JoinExplanation:
+    """What a call would do.
+
+    Attributes:
+        joins: The way that each join goes; nested joins go with the one that they are nested in.
+        commands: What is sent, as `(collection, method, arguments)`, with a word in place of keys that are not known
+            before the parents are read.
+        findings: Indexes that are missing.
+    """
+
+    joins: tuple[JoinChoice, ...]
+    commands: tuple[tuple[str, str, dict[str, Any]], ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass
+class Call:
+    """One call under way.
+
+    Attributes:
+        steps: What is still to be read.
+        result: What came of it, when there is nothing more to read.
+    """
+
+    steps: Generator[Read, Any, Any]
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a call asks for, checked."""
+
+    filter: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    joined: Mapping[str, Any] | None = None
+    sort: tuple[tuple[str, int], ...] | None = None
+    skip: int = 0
+    limit: int = 0
+    fields: Fields | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What reads the parents of a call, and what is then joined onto them.
+
+    Attributes:
+        read: What reads them.
+        level: What is joined in batches.
+        keyed: The places of those joins among all, where the server has read their keys; None: they are read from the
+            parents.
+        computed: What the server has computed.
+    """
+
+    read: Read
+    level: Level
+    keyed: tuple[int, ...] | None = None
+    computed: frozenset[str] = frozenset()
+
+
+class JoinPlan:
+    """Carry out the joins of one spec.
+
+    Args:
+        spec: What is joined.
+        collection: The name of the parents' collection, where it is not that of the spec.
+        strategy: The way that is taken; `auto` decides.
+        on_missing_index: What is done about a join that no index serves.
+        codec_options: How the collections' values are stored.
+    """
+
+    def __init__(
+        self,
+        spec: JoinSpec,
+        collection: str | None = None,
+        *,
+        strategy: Strategy = "auto",
+        on_missing_index: OnMissingIndex = "warn",
+        codec_options: CodecOptions[Any] = ANY_UUID,
+    ) -> None:
+        for argument, value, known in (
+            ("strategy", strategy, Strategy),
+            ("on_missing_index", on_missing_index, OnMissingIndex),
+        ):
+            if value not in get_args(known):
+                raise UsageError(argument, f"expected one of {list(get_args(known))}, got {value!r:.100}")
+        self.spec = checked(spec)
+        self._collection = collection or spec.collection
+        self._parts = tuple(_renamed(part, spec.collection, self._collection) for part in spec.parts)
+        self._strategy = strategy
+        self._on_missing_index = on_missing_index
+        self._codec_options = codec_options
+        self._names = [part.as_ for part in spec.parts]
+        self._indexes: dict[str, tuple[Documents | None, float]] = {}
+        self._findings: list[Finding] | None = None
+        self._reported: set[Finding] = set()
+
+    # What a caller asks for ......................................................................................
+
+    def query(
+        self,
+        filter: object,  # noqa: A002  # as PyMongo calls it
+        *,
+        params: object = None,
+        joined: object = None,
+        sort: object = None,
+        skip: object = 0,
+        limit: object = 0,
+        fields: object = None,
+    ) -> Query:
+        """Check what a caller asks for."""
+        for argument, value in (("filter", filter), ("joined", joined)):
+            if value is not None and not isinstance(value, Mapping):
+                raise UsageError(argument, f"expected a filter, got {value!r:.100}")
+        for argument, number in (("skip", skip), ("limit", limit)):
+            if type(number) is not int or not 0 <= number <= _MOST:
+                raise UsageError(argument, f"expected a whole number from 0, got {number!r:.100}")
+        if joined and self._strategy == "batch":
+            raise UsageError("joined", "rows are filtered by the server: take strategy='auto' or 'lookup'")
+        if joined and not self._named(joined):  # type: ignore[arg-type]
+            raise UsageError("joined", f"names none of {[*self._names, *self.spec.computed]}: filter= is for parents")
+        return Query(
+            filter or {},  # type: ignore[arg-type]
+            self._params(params),
+            joined or None,  # type: ignore[arg-type]
+            check_sort("sort", sort),
+            skip,  # type: ignore[arg-type]
+            limit,  # type: ignore[arg-type]
+            Fields.of("fields", fields),
+        )
+
+    @property
+    def joined(self) -> list[str]:
+        """The names of the collections that are joined."""
+        return list(dict.fromkeys(part.collection for part in walk(self._parts)))
+
+    def refused(self, read: Read, error: OperationFailure) -> None:
+        """Go on without indexes that nobody can tell.
+
+        Raises:
+            OperationFailure: If it is about anything else.
+        """
+        if read.method != "list_indexes" or error.code not in _NOT_LISTED:
+            raise error
+
+    def _params(self, params: object) -> Mapping[str, Any]:
+        """Check the values of a call, each where it belongs."""
+        given = check_params(self.spec.params, params)
+        for part in walk(self._parts) if given else ():
+            part.filter.bound(given)
+        return given
+
+    def again(self, call: Call, reply: Any) -> Read | None:
+        """Return what is to be read next, given the last answer; None if the call is over."""
+        try:
+            return call.steps.send(reply)
+        except StopIteration as end:
+            call.result = end.value
+            return None
+
+    # Calls .......................................................................................................
+
+    def find(self, query: Query, clock: float) -> Call:
+        """Read parents, and join."""
+        return Call(self._find(query, clock))
+
+    def attach(self, documents: object, params: object, clock: float) -> Call:
+        """Join onto documents that a caller has; they stay as they are."""
+        if isinstance(documents, Mapping) or not isinstance(documents, Sequence):
+            raise UsageError(
+                "documents",
+                f"expected a list of documents (of a cursor, its to_list()), got {type(documents).__name__}",
+            )
+        if strange := [document for document in documents if not isinstance(document, Mapping)]:
+            raise UsageError("documents", f"expected documents, got {strange[0]!r:.100}")
+        given = self._params(params)
+        return Call(self._attach([fresh(dict(document)) for document in documents], given, clock))
+
+    def aggregate(self, stages: object, params: object, clock: float) -> Call:
+        """Join onto what a caller's own stages give."""
+        if isinstance(stages, Mapping) or not isinstance(stages, Sequence):
+            raise UsageError("stages", f"expected a list of stages, got {stages!r:.100}")
+        if strange := [stage for stage in stages if not isinstance(stage, Mapping)]:
+            raise UsageError("stages", f"expected stages, got {strange[0]!r:.100}")
+        query = Query(params=self._params(params))
+        return Call(self._aggregate(list(stages), query, clock))
+
+    def count(self, query: Query, clock: float) -> Call:
+        """Count the rows that `find` would give without `skip` and `limit`."""
+        return Call(self._count(query, clock))
+
+    def stream(self, query: Query, clock: float) -> Call:
+        """Prepare to read parents one stretch after the other; the result is a `Stream`."""
+        return Call(self._open(query, clock))
+
+    def explain(self, query: Query, clock: float) -> Call:
+        """Tell what `find` would do."""
+        return Call(self._explain(query, clock))
+
+    # What is read ................................................................................................
+
+    def _find(self, query: Query, clock: float) -> Generator[Read, Any, Documents]:
+        stream = yield from self._open(query, clock)
+        rows = yield stream.read.at_once()
+        return (yield from self._finish(stream, rows))
+
+    def rows(self, stream: Stream, documents: Documents) -> Call:
+        """Turn a stretch of parents that were read into rows."""
+        return Call(self._finish(stream, documents))
+
+    def _attach(self, rows: Documents, params: Mapping[str, Any], clock: float) -> Generator[Read, Any, Documents]:
+        yield from self._look(clock)
+        self._report()
+        level = Level(self._parts, None, params, self._codec_options)
+        return (yield from self._finish(Stream(Read(self._collection, "", {}), level), rows))
+
+    def _aggregate(self, stages: Documents, query: Query, clock: float) -> Generator[Read, Any, Documents]:
+        choices = yield from self._choices(query, clock)
+        stream = self._stream(query, choices, before=stages)
+        rows = yield stream.read.at_once()
+        return (yield from self._finish(stream, rows))
+
+    def _count(self, query: Query, clock: float) -> Generator[Read, Any, int]:
+        stages = [{"$match": query.filter}]
+        if query.joined:
+            yield from self._look(clock)
+            self._report()
+            stages += self._filtered(query)
+        read = self._read_stages([*stages, {"$count": "n"}], "count")
+        found = yield read
+        return int(found[0]["n"]) if found else 0
+
+    def _open(self, query: Query, clock: float) -> Generator[Read, Any, Stream]:
+        choices = yield from self._choices(query, clock)
+        return self._stream(query, choices)
+
+    def _explain(self, query: Query, clock: float) -> Generator[Read, Any, JoinExplanation]:
+        yield from self._look(clock)
+        choices = self._chosen(query)
+        stream = self._stream(query, choices)
+        reads = [stream.read.at_once(), *stream.level.reads()]
+        commands = tuple((read.collection, read.method, read.arguments) for read in reads)
+        return JoinExplanation(tuple(choices), commands, tuple(self._missing()))
+
+    def _stream(self, query: Query, choices: Sequence[JoinChoice], before: Documents | None = None) -> Stream:
+        """Build what reads the parents, and say what is to be joined onto them."""
+        looked_up = [choice.strategy == "lookup" for choice in choices]
+        parts = self._parts
+        joins = any(looked_up) or query.joined is not None  # (the server has something to do with what is joined)
+        if before is None and not joins:
+            own = [value.path for value in self.spec.computed.values() if value.root not in self._names]
+            level = Level(parts, query.fields, query.params, self._codec_options, values=own)
+            return Stream(self._read_parents(query, level), level)
+        rest = [part for part, chosen in zip(parts, looked_up, strict=True) if not chosen]
+        level = Level(rest, None, query.params, self._codec_options)
+        stages = [*(before or ()), *self._stages(query, looked_up)]
+        return Stream(
+            self._read_stages(stages, "find" if before is None else "aggregate"),
+            level,
+            keyed=tuple(place for place, chosen in enumerate(looked_up) if not chosen) if joins else None,
+            computed=self._computed_above(looked_up) if joins else frozenset(),
+        )
+
+    def _read_parents(self, query: Query, level: Level) -> Read:
+        arguments: dict[str, Any] = {"filter": query.filter, "comment": "mongopatterns.join.find"}
+        if level.shape.projection is not None:
+            arguments["projection"] = level.shape.projection
+        if query.sort:
+            arguments["sort"] = list(query.sort)
+        return Read(self._collection, "find", {**arguments, "skip": query.skip, "limit": query.limit})
+
+    def _read_stages(self, stages: Documents, call: str) -> Read:
+        return Read(self._collection, "aggregate", {"pipeline": stages, "comment": f"mongopatterns.join.{call}"})
+
+    def _stages(self, query: Query, looked_up: Sequence[bool]) -> Documents:
+        """Build the stages that read the parents, and join what is to be looked up."""
+        page: Documents = [{"$skip": query.skip}] if query.skip else []
+        page += [{"$limit": query.limit}] if query.limit else []
+        stages: Documents = [{"$match": query.filter}] if query.filter else []
+        stages += [{"$sort": dict(query.sort)}] if query.sort else []
+        if not any(looked_up) and query.joined is None:
+            return [*stages, *page]
+        parts, names = self._parts, [name for name, up in zip(self._names, looked_up, strict=True) if up]
+        left = looked_up
+        if query.joined:
+            needed = self._needed(query.joined)
+            left = [up and not done for up, done in zip(looked_up, needed, strict=True)]
+            stages += self._filtered(query)
+        else:
+            page += keys_stage(parts)
+        done = self._named(query.joined or {})
+        above = self._computed_above(looked_up)
+        computed = {name: value for name, value in self.spec.computed.items() if name in above - done}
+        stages += [*page, *lookup_stages(parts, query.params, left), *computed_stage(computed)]
+        names += above
+        if all(looked_up):
+            return [*stages, *given_stage(query.fields, names)]
+        return stages if query.fields is None else [*stages, {"$project": query.fields.projection([*names, REPLY])}]
+
+    def _filtered(self, query: Query) -> Documents:
+        """Build the stages that keep the parents that what is joined onto them agrees with."""
+        parts, joined = self._parts, query.joined or {}
+        named = self._named(joined)
+        computed = computed_stage({name: value for name, value in self.spec.computed.items() if name in named})
+        needed = self._needed(joined)
+        return [*keys_stage(parts), *lookup_stages(parts, query.params, needed), *computed, {"$match": joined}]
+
+    def _finish(self, stream: Stream, rows: Documents) -> Generator[Read, Any, Documents]:
+        """Join what has not been looked up, and compute."""
+        level = stream.level
+        late = {name: value for name, value in self.spec.computed.items() if name not in stream.computed}
+        # What is the parent's own is read before a join takes its place, or the fields that are not given are gone.
+        own = {
+            name: [level.shape.value(value.path, row) for row in rows]
+            for name, value in late.items()
+            if value.root not in self._names
+        }
+        if stream.keyed is None:
+            asked = level.asked(rows)
+            level.shape.clean(rows)
+        else:
+            held = [row.pop(REPLY, {}) for row in rows]
+            asked = [
+                Asked.of([keys[f"k{place}"] for keys in held], None, self._codec_options) for place in stream.keyed
+            ]
+        yield from level.attach(rows, asked)
+        for name, value in late.items():
+            if name not in own:
+                own[name] = [value_at(row, value.path) for row in rows]
+        for name, values in own.items():
+            for row, found in zip(rows, values, strict=True):
+                row[name] = fresh(late[name].default if found is None else found)
+        return rows
+
+    def _computed_above(self, looked_up: Sequence[bool]) -> frozenset[str]:
+        """Name what the server can compute: all that does not read what is joined in a batch."""
+        batched = {name for name, up in zip(self._names, looked_up, strict=True) if not up}
+        return frozenset(name for name, value in self.spec.computed.items() if value.root not in batched)
+
+    # Which way .................................................................................................
+
+    def _choices(self, query: Query, clock: float) -> Generator[Read, Any, list[JoinChoice]]:
+        yield from self._look(clock)
+        self._report()
+        return self._chosen(query)
+
+    def _look(self, clock: float) -> Generator[Read, Any, None]:
+        """Ask for the indexes that somebody needs to know, where nobody asked lately."""
+        if self._on_missing_index == "ignore" and not (self._strategy == "auto" and any(map(_is_cut, self._parts))):
+            return
+        for collection in self.joined:
+            known = self._indexes.get(collection)
+            if known is None or clock - known[1] > REFRESH:
+                documents = yield Read(collection, "list_indexes", {})
+                self._indexes[collection] = documents, clock
+                self._findings = None
+
+    def _chosen(self, query: Query) -> list[JoinChoice]:
+        needed = self._needed(query.joined) if query.joined else [False] * len(self._names)
+        return [
+            JoinChoice(part.as_, part.collection, *self._way(part, filtered=filtered), self._index(part))
+            for part, filtered in zip(self._parts, needed, strict=True)
+        ]
+
+    def _way(self, part: JoinPart, *, filtered: bool) -> tuple[str, str]:
+        """Choose how a join goes, and say why."""
+        if filtered:
+            return "lookup", "rows are filtered by what it joins"
+        if self._strategy != "auto":
+            return self._strategy, "asked for"
+        if not _is_cut(part) or self._is_unique(part):
+            return "batch", "one command for all parents"
+        if self._index(part) is None:
+            return "batch", "no index is known that leads to each parent's documents: they are read at once"
+        return "lookup", "an index leads to each parent's documents, and only the first of them are given"
+
+    def _is_unique(self, part: JoinPart) -> bool:
+        """Tell whether a key finds one document at most."""
+        documents, _ = self._indexes.get(part.collection, (None, 0))
+        return part.foreign == "_id" or bool(documents and unique_on(documents, part.foreign, part.where))
+
+    def _index(self, part: JoinPart) -> str | None:
+        """Name the index that leads to what a join asks for."""
+        documents, _ = self._indexes.get(part.collection, (None, 0))
+        return usable(documents, part.foreign, part.filter.equal, part.where) if documents else None
+
+    def _missing(self) -> list[Finding]:
+        """Find the joins that no index serves, of those whose collection is there and tells its indexes."""
+        if self._findings is not None:
+            return self._findings
+        bare: dict[tuple[str, str], tuple[Index, list[str]]] = {}
+        for part in walk(self._parts):
+            documents, _ = self._indexes.get(part.collection, (None, 0))
+            index = wanted(part.foreign, part.filter.equal, part.order)
+            if documents and index is not None and self._index(part) is None:
+                best, names = bare.setdefault((part.collection, part.foreign), (index, []))
+                bare[part.collection, part.foreign] = (
+                    max(best, index, key=lambda one: len(one.keys)),
+                    [*names, part.as_],
+                )
+        found = [
+            Finding(
+                code="missing-index",
+                severity=Severity.WARNING,
+                subject=f"{collection}.{foreign}",
+                evidence=f"no index leads to it: joining {', '.join(names)} reads all of {collection!r}",
+                remedy=f"Create {index_text(index)}",
+            )
+            for (collection, foreign), (index, names) in bare.items()
+        ]
+        self._findings = found
+        return found
+
+    def _report(self) -> None:
+        """Say once what is missing."""
+        if self._on_missing_index == "ignore":
+            return
+        for finding in self._missing():
+            if self._on_missing_index == "raise":
+                raise MissingIndex(finding)
+            if self._on_missing_index == "warn" and finding not in self._reported:
+                self._reported.add(finding)
+                warnings.warn(MissingIndexWarning(finding), stacklevel=_depth_of_caller())
+
+    # What `joined` names .........................................................................................
+
+    def _named(self, joined: Mapping[str, Any]) -> set[str]:
+        """Return the joined and computed fields that a filter names."""
+        known = {*self._names, *self.spec.computed}
+        roots = _roots(joined)
+        return known if _ANY in roots else known & set(roots)
+
+    def _needed(self, joined: Mapping[str, Any]) -> list[bool]:
+        """Tell which joins must be there before a filter can decide."""
+        named = self._named(joined)
+        named |= {value.root for name, value in self.spec.computed.items() if name in named}
+        return [name in named for name in self._names]
+
+
+def checked(spec: object) -> JoinSpec:
+    """Return what a join is bound to.
+
+    Raises:
+        UsageError: If it is no spec of a join.
+    """
+    if not isinstance(spec, JoinSpec):
+        raise UsageError("spec", f"expected a JoinSpec, got {type(spec).__name__}")
+    return spec
+
+
+def _renamed(part: JoinPart, name: str, actual: str) -> JoinPart:
+    """Let a join of the parents' own collection be of the one that a caller gave for it."""
+    if name == actual:
+        return part
+    changes: dict[str, Any] = {"collection": actual} if part.collection == name else {}
+    if part.inner:
+        changes["joins"] = tuple(_renamed(nested, name, actual) for nested in part.inner)
+    return replace(part, **changes) if changes else part
+
+
+def index_text(index: Index) -> str:
+    """Write an index as it is made."""
+    keys = (repr(path) if direction == 1 else repr((path, direction)) for path, direction in index.keys)
+    return f"Index({', '.join(keys)})"
+
+
+def _is_cut(part: JoinPart) -> bool:
+    """Tell whether a join gives the first documents of many, which only the server can pick without sending all."""
+    return (isinstance(part, Many) and part.limit is not None) or (isinstance(part, One) and bool(part.order))
+
+
+def _roots(joined: Mapping[str, Any]) -> list[str]:
+    """List the fields at the top of a row that a filter names; `_ANY` is among them if it may name any."""
+    found: list[str] = []
+    for name, test in joined.items():
+        if name in LOGIC and isinstance(test, Sequence):
+            found += [root for item in test if isinstance(item, Mapping) for root in _roots(item)]
+        else:
+            found.append(_ANY if str(name).startswith("$") else str(name).split(".")[0])
+    return found
+
+
+def _depth_of_caller() -> int:
+    """Tell how many frames above a warning the code stands that is not ours."""
+    frame, depth = sys._getframe(1), 1  # noqa: SLF001  # what `warnings` itself uses
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("mongopatterns."):
+        frame, depth = frame.f_back, depth + 1
+    return depth
