@@ -264,7 +264,7 @@ async def test_keys_are_compared_as_the_server_compares(db: Any, strategy: str) 
 
 
 async def refused_by_the_server(db: Any, key: Any) -> None:
-    """See that the server looks up no list of keys with one that looks like an operator: `$lookup` makes it an `$in`."""
+    """See that the server looks up no list with a key that looks like an operator: `$lookup` makes an `$in` of it."""
     await fill(db, p=[{"_id": 1, "a": [key, 1]}], f=[{"_id": 1, "k": key}])
     with pytest.raises(OperationFailure, match="cannot nest"):
         await bind(db, Many("f", local="a", foreign="k"), "lookup").find()
