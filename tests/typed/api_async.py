@@ -15,28 +15,40 @@ from typing_extensions import assert_type
 from mongopatterns import (
     AddManyResult,
     AsyncCappedSet,
+    AsyncCascade,
     AsyncCounter,
     AsyncDocuments,
+    AsyncJoin,
     AsyncKeyedSet,
+    AsyncLoader,
     AsyncQuota,
     AsyncRateLimiter,
     AsyncSlots,
     AsyncUniqueCode,
     CappedSetSpec,
+    CascadeResult,
+    CascadeSpec,
     CounterSpec,
+    CountOf,
     Decision,
     DocumentSpec,
     Field,
     HeldSlot,
+    JoinExplanation,
     JoinManyResult,
     JoinOutcome,
     JoinResult,
+    JoinSpec,
     KeyedSetOutcome,
     KeyedSetResult,
     KeyedSetSpec,
     Leader,
     LeaveResult,
+    LoaderSpec,
+    Many,
     MemberResult,
+    One,
+    Param,
     QuotaSpec,
     Rate,
     RateDecision,
@@ -51,6 +63,7 @@ from mongopatterns import (
     Stored,
     Times,
     UniqueCodeSpec,
+    ValueOf,
     Window,
 )
 from mongopatterns.typing import AsyncCollectionLike, AsyncDatabaseLike, DocumentT, Number
@@ -292,3 +305,47 @@ async def documents(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotor
     made.created = False  # type: ignore[misc]
     DocumentSpec("responses", "key")  # type: ignore[call-arg]
     DocumentSpec("responses", key_type=str)  # type: ignore[arg-type]
+
+
+ANSWERS = JoinSpec(
+    "questions",
+    joins=[
+        One("responses", local="_id", foreign="question_id", local_as="string", where={"user_id": Param("user")}),
+        Many("tags", local="tag_ids", foreign="_id", fields=["name"], sort=[("name", 1)], limit=3),
+        CountOf("votes", local="_id", foreign="question_id"),
+    ],
+    computed={"status": ValueOf("responses.status", default="open")},
+)
+
+
+class Question(TypedDict):
+    title: str
+
+
+async def joins(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncJoin(motor, ANSWERS, strategy="lookup", on_missing_index="raise")
+    join = AsyncJoin(database["questions"], ANSWERS)
+    assert_type(await join.find({"book": 1}, params={"user": 1}, sort=[("order", 1)], limit=5), list[dict[str, Any]])
+    assert_type(await join.find({}, model=Question), list[Question])
+    assert_type(await join.find_one({}, model=Question), Question | None)
+    assert_type(await join.find_one({}), dict[str, Any] | None)
+    assert_type(await join.attach([{"_id": 1}]), list[dict[str, Any]])
+    assert_type(await join.aggregate([{"$match": {}}], model=Question), list[Question])
+    assert_type([row async for row in join.stream({})], list[dict[str, Any]])
+    assert_type(await join.count({}, joined={"status": "open"}), int)
+    assert_type(await join.explain({}), JoinExplanation)
+    await join.find({}, strategy="batch")  # type: ignore[call-arg]
+    await join.find({}, {"user": 1})  # type: ignore[call-arg]
+    AsyncJoin(database, ANSWERS, strategy="fast")  # type: ignore[arg-type]
+    One("responses", "_id", "question_id")  # type: ignore[call-arg]
+    Many("tags", local="a", foreign="b", local_as="int")  # type: ignore[arg-type]
+
+
+async def loads(database: AsyncDatabase[dict[str, Any]]) -> None:
+    loader = AsyncLoader(database, LoaderSpec("users"))
+    assert_type(await loader.load(1), dict[str, Any] | None)
+    assert_type(await loader.load_many([1, 2]), list[dict[str, Any] | None])
+    AsyncLoader(database, ANSWERS)  # type: ignore[arg-type]
+    cascade = AsyncCascade(database, CascadeSpec("questions", children=[("responses", "_id", "question_id")]))
+    assert_type(await cascade.delete({"book": 1}, keep=[1], transaction=True), CascadeResult)
+    await cascade.delete()  # type: ignore[call-arg]

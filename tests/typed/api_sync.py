@@ -9,7 +9,23 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from typing_extensions import assert_type
 
-from mongopatterns import Counter, CounterSpec, Decision, Durability, Quota, QuotaSpec, Window
+from mongopatterns import (
+    Cascade,
+    CascadeResult,
+    CascadeSpec,
+    Counter,
+    CounterSpec,
+    Decision,
+    Durability,
+    Join,
+    JoinSpec,
+    Loader,
+    LoaderSpec,
+    One,
+    Quota,
+    QuotaSpec,
+    Window,
+)
 from mongopatterns.typing import CollectionLike, DatabaseLike, DocumentT, Number
 
 HITS = CounterSpec("counters", path="n")
@@ -48,3 +64,19 @@ def must_fail(client: MongoClient[Any]) -> None:
     Quota(client["app"], MINUTES, durability="majority")  # type: ignore[arg-type]
     Counter(client["app"], MINUTES)  # type: ignore[arg-type]
     Counter(client["app"], HITS).add("home", None)  # type: ignore[arg-type]
+
+
+QUESTIONS = JoinSpec("questions", joins=[One("responses", local="_id", foreign="question_id", as_="response")])
+
+
+def joins(database: Database[dict[str, Any]]) -> None:
+    join = Join(database, QUESTIONS)
+    assert_type(join.find({"book": 1}, limit=5), list[dict[str, Any]])
+    assert_type(list(join.stream({})), list[dict[str, Any]])
+    assert_type(join.count({}), int)
+    loader = Loader(database["users"], LoaderSpec("users"))
+    assert_type(loader.load_many([1, 2]), list[dict[str, Any] | None])
+    cascade = Cascade(database, CascadeSpec("questions", children=[("responses", "_id", "question_id")]))
+    assert_type(cascade.delete({"book": 1}), CascadeResult)
+    join.find({}, {"user": 1})  # type: ignore[call-arg]
+    Join(database, LoaderSpec("users"))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from pymongo.errors import OperationFailure
+from typing_extensions import TypeVar
 
 from mongopatterns import _driver_async as driver
 from mongopatterns.joins._join_batch import Read
@@ -16,6 +17,8 @@ from mongopatterns.models import decode_all
 from mongopatterns.typing import Durability
 
 __all__ = ["AsyncJoin"]
+
+RowT = TypeVar("RowT", default=dict[str, Any])
 
 
 class AsyncJoin:
@@ -74,10 +77,10 @@ class AsyncJoin:
         skip: int = 0,
         limit: int = 0,
         fields: Sequence[str] | Mapping[str, int] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Return the parents that match, each with what is joined onto it.
 
         Args:
@@ -112,10 +115,10 @@ class AsyncJoin:
         sort: Sequence[tuple[str, int]] | None = None,
         skip: int = 0,
         fields: Sequence[str] | Mapping[str, int] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> RowT | None:
         """Return the first row that `find` would give, or None."""
         query = self._plan.query(filter, params=params, joined=joined, sort=sort, skip=skip, limit=1, fields=fields)
         rows = await self._run(self._plan.find(query, monotonic()), session, timeout)
@@ -139,10 +142,10 @@ class AsyncJoin:
         documents: Sequence[Mapping[str, Any]],
         *,
         params: Mapping[str, Any] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Return documents in hand with what is joined onto them: one command for each join, whatever the strategy.
 
         Args:
@@ -161,10 +164,10 @@ class AsyncJoin:
         stages: Sequence[Mapping[str, Any]],
         *,
         params: Mapping[str, Any] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Return what a pipeline of the caller's own gives, with what is joined onto it.
 
         Args:
@@ -187,9 +190,9 @@ class AsyncJoin:
         skip: int = 0,
         limit: int = 0,
         fields: Sequence[str] | Mapping[str, int] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[RowT]:
         """Give the rows of `find` one after the other, for any number of parents in bounded memory.
 
         1,000 parents are joined at a time, with one command for each join. Arguments are those of `find`; a wrong one

@@ -84,7 +84,7 @@ class JoinPart:
         return ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Documents(JoinPart):
     """What `One` and `Many` share: documents are given, in an order, whole or in part."""
 
@@ -113,7 +113,7 @@ class _Documents(JoinPart):
         return self.joins  # type: ignore[return-value]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class One(_Documents):
     """Join the first document that belongs to a parent.
 
@@ -133,7 +133,7 @@ class One(_Documents):
         object.__setattr__(self, "default", fresh(self.default))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Many(_Documents):
     """Join the list of all documents that belong to a parent.
 
@@ -164,7 +164,7 @@ class Exists(JoinPart):
     """Join whether any document belongs to a parent: see `JoinPart` for what it takes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SumOf(JoinPart):
     """Join the sum of a number over the documents that belong to a parent; what is no number counts as 0.
 
@@ -175,7 +175,6 @@ class SumOf(JoinPart):
         amount: The dotted path of the number.
     """
 
-    _: KW_ONLY
     amount: str
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from pymongo.errors import OperationFailure
+from typing_extensions import TypeVar
 
 from mongopatterns import _driver_sync as driver
 from mongopatterns.joins._join_batch import Read
@@ -18,6 +19,8 @@ from mongopatterns.models import decode_all
 from mongopatterns.typing import Durability
 
 __all__ = ["Join"]
+
+RowT = TypeVar("RowT", default=dict[str, Any])
 
 
 class Join:
@@ -76,10 +79,10 @@ class Join:
         skip: int = 0,
         limit: int = 0,
         fields: Sequence[str] | Mapping[str, int] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Return the parents that match, each with what is joined onto it.
 
         Args:
@@ -114,10 +117,10 @@ class Join:
         sort: Sequence[tuple[str, int]] | None = None,
         skip: int = 0,
         fields: Sequence[str] | Mapping[str, int] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> RowT | None:
         """Return the first row that `find` would give, or None."""
         query = self._plan.query(filter, params=params, joined=joined, sort=sort, skip=skip, limit=1, fields=fields)
         rows = self._run(self._plan.find(query, monotonic()), session, timeout)
@@ -141,10 +144,10 @@ class Join:
         documents: Sequence[Mapping[str, Any]],
         *,
         params: Mapping[str, Any] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Return documents in hand with what is joined onto them: one command for each join, whatever the strategy.
 
         Args:
@@ -163,10 +166,10 @@ class Join:
         stages: Sequence[Mapping[str, Any]],
         *,
         params: Mapping[str, Any] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
         timeout: float | None = None,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Return what a pipeline of the caller's own gives, with what is joined onto it.
 
         Args:
@@ -189,9 +192,9 @@ class Join:
         skip: int = 0,
         limit: int = 0,
         fields: Sequence[str] | Mapping[str, int] | None = None,
-        model: type[Any] | None = None,
+        model: type[RowT] | None = None,
         session: Any = None,
-    ) -> Iterator[Any]:
+    ) -> Iterator[RowT]:
         """Give the rows of `find` one after the other, for any number of parents in bounded memory.
 
         1,000 parents are joined at a time, with one command for each join. Arguments are those of `find`; a wrong one
