@@ -228,6 +228,20 @@ def test_the_text_of_an_id_keeps_nothing_in_silence() -> None:
     assert (caught.value.collection, caught.value.key) == ("questions", ID)
 
 
+@pytest.mark.parametrize(("kept", "stored"), [(ID, str(ID)), ("7", 7), (7, "7"), (str(ID).upper(), ID)])
+def test_ids_that_are_written_alike_keep_nothing_in_silence(kept: Any, stored: Any) -> None:
+    """An id of another type keeps nothing; where it is written as a stored one, the call ends before that."""
+    run = delete(keep=[kept])
+    with pytest.raises(StateError, match="written alike"):
+        run.go_on([{"_id": stored}])
+
+
+def test_documents_are_no_ids() -> None:
+    """Documents that were read are not taken for their ids."""
+    with pytest.raises(UsageError, match=r"^keep: expected ids"):
+        delete(keep=[{"_id": ID, "title": "x"}])
+
+
 # What is sent ------------------------------------------------------------------------------------------------
 
 

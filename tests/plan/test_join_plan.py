@@ -30,7 +30,8 @@ from mongopatterns import (
 )
 from mongopatterns.joins import _join_batch
 from mongopatterns.joins._join_batch import Read, add_up, fresh
-from mongopatterns.joins._join_plan import REFRESH, JoinPlan
+from mongopatterns.joins._join_plan import JoinPlan
+from mongopatterns.joins._join_ways import REFRESH
 from mongopatterns.joins._keys import in_order
 
 UTC = dt.timezone.utc
@@ -190,8 +191,8 @@ def test_rows_are_filtered_before_the_page() -> None:
 def test_only_indexes_that_may_not_be_seen_are_done_without() -> None:
     """A refusal to list indexes is nothing; every other error is one."""
     made = plan(many())
-    listed = Read("f", "list_indexes", {})
-    for code in (13, 26, 8000):
+    listed = Read("f", "list_indexes", {}, apart=True)
+    for code in (13, 26, 166, 8000):
         assert made.refused(listed, OperationFailure("no", code)) is None  # type: ignore[func-returns-value]
         with pytest.raises(OperationFailure):
             made.refused(Read("f", "find", {}), OperationFailure("no", code))
@@ -202,7 +203,7 @@ def test_only_indexes_that_may_not_be_seen_are_done_without() -> None:
 def test_indexes_are_not_listed_within_a_transaction() -> None:
     """A session goes with every read but that of indexes, which transactions forbid."""
     session = object()
-    assert Read("f", "list_indexes", {}).call(session)["session"] is None
+    assert Read("f", "list_indexes", {}, apart=True).call(session)["session"] is None
     assert Read("f", "find", {"filter": {}}).call(session) == {"filter": {}, "session": session}
 
 
@@ -400,6 +401,64 @@ def test_what_is_missing_is_told_once_or_raised() -> None:
         find(plan(many(), on_missing_index="raise"), [unknown, []])
 
 
+def looked(made: JoinPlan, call: Any, indexes: dict[str, Any], counts: dict[str, int | None]) -> None:
+    """Answer what is asked about collections, to the end."""
+    read = made.again(call, None)
+    while read:
+        assert read.apart
+        count = counts[read.collection]
+        told = None if count is None else [{"count": count - count // 3}, {"count": count // 3}]  # of two shards
+        read = made.again(call, indexes[read.collection] if read.method == "list_indexes" else told)
+
+
+@pytest.mark.parametrize(
+    ("counts", "way"),
+    [
+        ({"p": 10, "f": 1000}, "lookup"),
+        ({"p": 10, "f": 130}, "lookup"),
+        ({"p": 10, "f": 110}, "batch"),
+        ({"p": 1000, "f": 10}, "batch"),
+        ({"p": 0, "f": 1000}, "batch"),
+        ({"p": None, "f": 1000}, "batch"),
+        ({"p": 10, "f": None}, "batch"),
+    ],
+)
+def test_a_lookup_has_to_pay(counts: dict[str, int | None], way: str) -> None:
+    """Three of each parent's documents are looked up if it has many more than three, as far as anybody can tell."""
+    made = plan(many(limit=3), strategy="auto", on_missing_index="ignore")
+    call = made.explain(made.query(None), 0)
+    looked(made, call, {"p": [ON_ID], "f": [ON_ID, ON_K]}, counts)
+    assert [choice.strategy for choice in call.result.joins] == [way]
+
+
+@pytest.mark.parametrize(("each", "way"), [(100, "batch"), (1000, "lookup")])
+def test_where_a_filter_narrows_down_a_lookup_pays_later(each: int, way: str) -> None:
+    """Of documents that must equal one value besides there are few, as far as is known, unless there are very many."""
+    made = plan(many(limit=3, where={"user": "u"}), strategy="auto", on_missing_index="ignore")
+    call = made.explain(made.query(None), 0)
+    looked(made, call, {"p": [ON_ID], "f": [ON_ID, ON_K]}, {"p": 10, "f": 10 * each})
+    assert [choice.strategy for choice in call.result.joins] == [way]
+
+
+def test_what_a_pipeline_cannot_do_is_batched() -> None:
+    """A filter that only `find` takes, and a collation of the parents' collection, keep auto from looking up."""
+    counts: dict[str, int | None] = {"p": 10, "f": 1000}
+    folded = {**ON_ID, "collation": {"locale": "en", "strength": 2}}
+    for on_parents, query in ((ON_ID, {"$or": [{"x": {"$near": [1, 1]}}]}), (ON_ID, {"$where": "true"}), (folded, {})):
+        made = plan(many(limit=3), strategy="auto", on_missing_index="ignore")
+        call = made.explain(made.query(query), 0)
+        looked(made, call, {"p": [on_parents], "f": [ON_ID, ON_K]}, counts)
+        assert [choice.strategy for choice in call.result.joins] == ["batch"]
+
+
+def test_an_index_that_was_made_meanwhile_is_found_before_the_error() -> None:
+    """With "raise", a call asks once more before it fails for an index that an earlier call has missed."""
+    made = plan(many(), on_missing_index="raise")
+    with pytest.raises(MissingIndex):
+        find(made, [[ON_ID]], clock=5)
+    find(made, [[ON_ID, ON_K], []], clock=6)
+
+
 CUT: list[Any] = [
     (many(limit=1), [ON_K], "lookup"),
     (many(limit=1), [], "batch"),
@@ -421,11 +480,8 @@ CUT: list[Any] = [
 def test_auto_chooses(part: Any, indexes: Any, way: str) -> None:
     """The first of many are looked up if an index leads to them; all else is batched; filters on rows are looked up."""
     made = plan(part, strategy="auto", on_missing_index="ignore")
-    listed = None if indexes is None else [ON_ID, *indexes]
     call = made.explain(made.query(None), 0)
-    read = made.again(call, None)
-    while read:
-        read = made.again(call, listed)
+    looked(made, call, {"p": [ON_ID], "f": None if indexes is None else [ON_ID, *indexes]}, {"p": 10, "f": 1000})
     assert [choice.strategy for choice in call.result.joins] == [way]
     assert call.result.joins[0].why
     if isinstance(part, (One, Many)):

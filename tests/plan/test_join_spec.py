@@ -108,6 +108,13 @@ def test_names_that_are_ours_are_refused() -> None:
         JoinSpec("p", joins=[part()], computed={"_mongopatterns": ValueOf("a")})
 
 
+@pytest.mark.parametrize("where", [{"x": {"$in": {1}}}, {"x": object()}, {"x": {"$in": {Param("p")}}}, {"x": 2**70}])
+def test_what_no_filter_can_hold_is_refused_at_once(where: dict[str, Any]) -> None:
+    """A value that BSON does not know is a mistake of the definition, not of the first call."""
+    with pytest.raises(UsageError, match=r"^where:"):
+        part(where=where)
+
+
 # Specs ---------------------------------------------------------------------------------------------------------
 
 BAD_SPECS: list[dict[str, Any]] = [

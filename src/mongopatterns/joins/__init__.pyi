@@ -4,9 +4,10 @@ from ._cascade_async import AsyncCascade
 from ._cascade_spec import CascadeResult, CascadeSpec, Child, Orphan, Orphans
 from ._cascade_sync import Cascade
 from ._join_async import AsyncJoin
-from ._join_plan import JoinChoice, JoinExplanation
+from ._join_plan import JoinExplanation
 from ._join_spec import CountOf, Exists, JoinPart, JoinSpec, Many, One, Param, SumOf, ValueOf
 from ._join_sync import Join
+from ._join_ways import JoinChoice
 from ._loader_async import AsyncLoader
 from ._loader_plan import LoaderSpec
 from ._loader_sync import Loader

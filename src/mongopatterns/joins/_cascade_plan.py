@@ -172,6 +172,8 @@ class CascadePlan:
         if isinstance(keep, (str, bytes, Mapping)) or not isinstance(keep, Iterable):
             raise UsageError("keep", f"expected a list of ids, got {keep!r:.100}")
         ids = [key_value("keep", one, self.spec.key_type) for one in keep]
+        if any(isinstance(one, Mapping) and "_id" in one for one in ids):
+            raise UsageError("keep", "expected ids, got documents: give the _id of each")
         return {bson_identity(one, self._codec_options): one for one in ids}
 
     def _deleting(
@@ -184,6 +186,7 @@ class CascadePlan:
     ) -> Steps[CascadeResult]:
         top = self._kinds[self.spec]
         tally = _Tally(self.spec.collections, most)
+        alike = frozenset(map(_written, keep.values()))
         after: list[Document] = []
         ended = False
         while not ended:
@@ -196,7 +199,7 @@ class CascadePlan:
                 limit=batch,
                 batch_size=batch,
             )
-            rows = top.rows(one for one in found if not self._is_kept(one["_id"], keep))
+            rows = top.rows(one for one in found if not self._is_kept(one["_id"], keep, alike))
             if rows:
                 gone = yield from self._remove(top, rows, condition, tally)
                 tally.left += len(rows) - gone
@@ -207,18 +210,19 @@ class CascadePlan:
             after = [] if ended else [beyond(found[-1]["_id"])]
         return tally.result()
 
-    def _is_kept(self, found: Any, keep: Mapping[Any, Any]) -> bool:
+    def _is_kept(self, found: Any, keep: Mapping[Any, Any], alike: frozenset[str | None]) -> bool:
         """Tell whether a document is to be kept.
 
         Raises:
-            StateError: If it is an ObjectId, and kept by its text.
+            StateError: If it is not, and `keep` holds an id of another type that is written alike.
         """
-        if not keep:
-            return False
-        if isinstance(found, ObjectId) and bson_identity(str(found)) in keep:
-            problem = "keep= holds its text, which is another value: give ObjectIds, or key_type=ObjectId in the spec"
-            raise StateError(self.spec.collection, found, "_id", problem)
-        return bson_identity(found, self._codec_options) in keep
+        if not keep or bson_identity(found, self._codec_options) in keep:
+            return bool(keep)
+        if (written := _written(found)) and written in alike:
+            problem = "keep= holds what is written alike and is of another type: give ids of the type that is stored"
+            hint = f"{problem} (or key_type=ObjectId in the spec)" if isinstance(found, ObjectId) else problem
+            raise StateError(self.spec.collection, found, "_id", hint)
+        return False
 
     def _remove(
         self, kind: _Kind, rows: Sequence[_Row], condition: Mapping[str, Any], tally: _Tally, **options: Any
@@ -483,6 +487,12 @@ def _check_size(argument: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_IN_BATCH:
         raise UsageError(argument, f"expected a whole number from 1 to {MOST_IN_BATCH}, got {value!r}")
     return value
+
+
+def _written(value: Any) -> str | None:
+    """Write an id as text, if people write it so."""
+    plain = isinstance(value, (str, ObjectId, int)) and not isinstance(value, bool)
+    return str(value).lower() if plain else None
 
 
 def _check_call(call: object) -> None:

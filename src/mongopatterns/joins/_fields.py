@@ -16,8 +16,8 @@ from mongopatterns.specs import overlap
 def fresh(value: Any) -> Any:
     """Copy what can be changed of a document."""
     if isinstance(value, dict):
-        return {name: fresh(item) if isinstance(item, (dict, list)) else item for name, item in value.items()}
-    return [fresh(item) for item in value] if isinstance(value, list) else value
+        return {name: fresh(item) if isinstance(item, (dict, list, tuple)) else item for name, item in value.items()}
+    return [fresh(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)

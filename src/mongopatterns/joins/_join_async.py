@@ -11,8 +11,9 @@ from typing_extensions import TypeVar
 
 from mongopatterns import _driver_async as driver
 from mongopatterns.joins._join_batch import Read
-from mongopatterns.joins._join_plan import STREAMED, Call, JoinExplanation, JoinPlan, OnMissingIndex, Strategy, checked
+from mongopatterns.joins._join_plan import STREAMED, Call, JoinExplanation, JoinPlan, checked
 from mongopatterns.joins._join_spec import JoinSpec
+from mongopatterns.joins._join_ways import OnMissingIndex, Strategy
 from mongopatterns.models import decode_all
 from mongopatterns.typing import Durability
 
@@ -31,14 +32,16 @@ class AsyncJoin:
 
     A call is one command for the parents and one for each join (`batch`, up to 20,000 keys or 8 MB of them in one
     command), or one for all (`lookup`). The first call asks for the indexes of the joined collections as well, one
-    command each, and later ones ask again every ten minutes; not with `on_missing_index="ignore"`, unless `auto`
-    has to know them. The parts of an answer are read one after the other: they are not of one instant.
+    command each, and later ones ask again every ten minutes; not with `on_missing_index="ignore"`. Where `auto` has to
+    know whether a lookup pays, it asks for the number of documents, too. The parts of an answer are read one after the
+    other: they are not of one instant.
 
     Args:
         target: A database; or the collection of the parents, whose database the others are in.
         spec: What is joined.
-        strategy: `"batch"`, `"lookup"`, or `"auto"`, which looks up only what an index serves and a batch would read
-            too much for (`Many` with a limit, `One` with an order), and what rows are filtered by.
+        strategy: `"batch"`, `"lookup"`, or `"auto"`, which looks up what rows are filtered by, and what a batch would
+            read too much for: the first ones (`Many` with a limit, `One` with an order) of many documents of each
+            parent, if an index leads to them.
         on_missing_index: What to do about a join that no index serves, when a call first meets it: `"warn"`
             (`MissingIndexWarning`, once), `"raise"` (`MissingIndex`) or `"ignore"`.
 

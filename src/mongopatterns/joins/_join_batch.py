@@ -21,7 +21,7 @@ from bson.codec_options import CodecOptions
 from bson.decimal128 import create_decimal128_context
 
 from mongopatterns.joins._fields import Fields, Shape, fresh
-from mongopatterns.joins._join_spec import CountOf, Exists, JoinPart, Many, One, SumOf
+from mongopatterns.joins._join_spec import CountOf, Exists, JoinPart, Many, One, SumOf, in_full
 from mongopatterns.joins._keys import (
     Asked,
     Chunk,
@@ -57,15 +57,18 @@ class Read:
         collection: The name of the collection.
         method: What is called.
         arguments: What it is called with.
+        apart: Whether it asks about a collection and not for documents: never within a transaction, which forbids it,
+            and it may be refused.
     """
 
     collection: str
     method: str
     arguments: dict[str, Any]
+    apart: bool = False
 
     def call(self, session: Any) -> dict[str, Any]:
-        """Return the arguments of the call; indexes are never listed within a transaction, which forbids it."""
-        return {**self.arguments, "session": None if self.method == "list_indexes" else session}
+        """Return the arguments of the call."""
+        return {**self.arguments, "session": None if self.apart else session}
 
     def at_once(self) -> Read:
         """Return the same read with as many documents in the first answer as it holds: no round trip for the rest."""
@@ -178,8 +181,7 @@ class _DocumentsBatch(_Batch[DocumentsT]):
         if self.level.shape.projection is not None:
             arguments["projection"] = self.level.shape.projection
         if self.part.order:
-            ties = () if "_id" in dict(self.part.order) else (("_id", 1),)
-            arguments["sort"] = [*self.part.order, *ties]
+            arguments["sort"] = in_full(self.part)
         return Read(self.part.collection, "find", arguments).at_once()
 
     def reads(self) -> list[Read]:

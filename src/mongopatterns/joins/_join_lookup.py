@@ -13,7 +13,7 @@ from typing import Any
 from mongopatterns.commands import REPLY
 from mongopatterns.expressions import literal
 from mongopatterns.joins._fields import Fields
-from mongopatterns.joins._join_spec import CountOf, Exists, JoinPart, Many, One, SumOf, ValueOf
+from mongopatterns.joins._join_spec import CountOf, Exists, JoinPart, Many, One, SumOf, ValueOf, in_full
 from mongopatterns.joins._keys import NO_KEYS, key_expression
 
 Stage = dict[str, Any]
@@ -76,8 +76,7 @@ def _inner(part: JoinPart, params: Mapping[str, Any]) -> list[Stage]:
         return [*stages, {"$limit": 1}, {"$project": {"_id": 1}}]
     if isinstance(part, SumOf):
         return [*stages, {"$group": {"_id": None, "n": {"$sum": f"${part.amount}"}}}]
-    ties = {} if "_id" in dict(part.order) else {"_id": 1}
-    stages.append({"$sort": {**dict(part.order), **ties}})
+    stages.append({"$sort": dict(in_full(part))})
     limit = 1 if isinstance(part, One) else part.limit if isinstance(part, Many) else None
     if limit is not None:
         stages.append({"$limit": limit})

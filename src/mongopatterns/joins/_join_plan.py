@@ -1,71 +1,40 @@
-"""How a join is carried out: which way each part goes, what is sent, and how the answers become rows. Pure.
+"""How a join is carried out: what is sent, and how the answers become rows. Pure.
 
 A call is a generator of reads (`Steps`): a shell sends each and hands the answer back, until `again` has none left.
-Two ways lead to the same rows. *Batch* asks for what belongs to all parents at once, and puts it together in memory:
-one command for each join, however many the parents. *Lookup* lets the server join, in the command that reads the
-parents: it reads the first documents of each parent where an index leads to them, and can filter parents by what
-was joined; without an index it reads the whole collection once for every parent. `auto` therefore looks at the
-indexes, and takes the second way only where it pays, or where nothing else will do.
+Two ways lead to the same rows. *Batch* asks for what belongs to all parents at once, and puts it together in memory.
+*Lookup* lets the server join, in the command that reads the parents. `_join_ways` chooses for each join.
 """
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final
 
 from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
 from mongopatterns.commands import REPLY
-from mongopatterns.errors import MissingIndex, MissingIndexWarning, UsageError
+from mongopatterns.errors import UsageError
 from mongopatterns.expressions import ANY_UUID
-from mongopatterns.findings import Finding, Severity
-from mongopatterns.indexes import Index
+from mongopatterns.findings import Finding
 from mongopatterns.joins._fields import Fields, fresh
-from mongopatterns.joins._foreign_indexes import unique_on, usable, wanted
 from mongopatterns.joins._join_batch import Documents, Level, Read
 from mongopatterns.joins._join_lookup import computed_stage, given_stage, keys_stage, lookup_stages
-from mongopatterns.joins._join_spec import JoinPart, JoinSpec, Many, One, check_sort, walk
+from mongopatterns.joins._join_spec import JoinPart, JoinSpec, check_sort, walk
+from mongopatterns.joins._join_ways import JoinChoice, OnMissingIndex, Strategy, Ways
 from mongopatterns.joins._keys import Asked, value_at
 from mongopatterns.joins._where import LOGIC, check_params
-
-Strategy: TypeAlias = Literal["auto", "batch", "lookup"]
-OnMissingIndex: TypeAlias = Literal["warn", "raise", "ignore"]
-
-REFRESH: Final = 600.0
-"""Seconds for which indexes that were looked up are taken as they were."""
 
 STREAMED: Final = 1000
 """How many parents of a stream are joined at a time."""
 
-# What servers answer to those who may not list indexes (13; 8000 from Atlas), and where there is no collection (26), or
-# a view (166).
-_NOT_LISTED: Final = frozenset({13, 26, 166, 8000})
+# What is answered to those who may not ask about a collection (13; by Atlas 8000), and where there is none (26) or a
+# view (166).
+_NOT_TOLD: Final = frozenset({13, 26, 166, 8000})
 
 _MOST: Final = 2**63 - 1
 _ANY: Final = ""  # no name of a field
-
-
-@dataclass(frozen=True)
-class JoinChoice:
-    """The way that one join goes.
-
-    Attributes:
-        name: The field of the row that gets it.
-        collection: What is joined.
-        strategy: `"batch"` or `"lookup"`.
-        why: The reason.
-        index: The name of the index that leads to what is joined; None if there is none, or nobody looked.
-    """
-
-    name: str
-    collection: str
-    strategy: str
-    why: str
-    index: str | None
 
 
 @dataclass(frozen=True)
@@ -148,22 +117,12 @@ class JoinPlan:
         on_missing_index: OnMissingIndex = "warn",
         codec_options: CodecOptions[Any] = ANY_UUID,
     ) -> None:
-        for argument, value, known in (
-            ("strategy", strategy, Strategy),
-            ("on_missing_index", on_missing_index, OnMissingIndex),
-        ):
-            if value not in get_args(known):
-                raise UsageError(argument, f"expected one of {list(get_args(known))}, got {value!r:.100}")
         self.spec = checked(spec)
         self._collection = collection or spec.collection
         self._parts = tuple(_renamed(part, spec.collection, self._collection) for part in spec.parts)
-        self._strategy = strategy
-        self._on_missing_index = on_missing_index
         self._codec_options = codec_options
+        self._ways = Ways(self._collection, self._parts, strategy, on_missing_index)
         self._names = [part.as_ for part in spec.parts]
-        self._indexes: dict[str, tuple[Documents | None, float]] = {}
-        self._findings: list[Finding] | None = None
-        self._reported: set[Finding] = set()
 
     # What a caller asks for ......................................................................................
 
@@ -185,7 +144,7 @@ class JoinPlan:
         for argument, number in (("skip", skip), ("limit", limit)):
             if type(number) is not int or not 0 <= number <= _MOST:
                 raise UsageError(argument, f"expected a whole number from 0, got {number!r:.100}")
-        if joined and self._strategy == "batch":
+        if joined and self._ways.strategy == "batch":
             raise UsageError("joined", "rows are filtered by the server: take strategy='auto' or 'lookup'")
         if joined and not self._named(joined):  # type: ignore[arg-type]
             raise UsageError("joined", f"names none of {[*self._names, *self.spec.computed]}: filter= is for parents")
@@ -205,12 +164,12 @@ class JoinPlan:
         return list(dict.fromkeys(part.collection for part in walk(self._parts)))
 
     def refused(self, read: Read, error: OperationFailure) -> None:
-        """Go on without indexes that nobody can tell.
+        """Go on without what nobody can tell about a collection.
 
         Raises:
             OperationFailure: If it is about anything else.
         """
-        if read.method != "list_indexes" or error.code not in _NOT_LISTED:
+        if not read.apart or error.code not in _NOT_TOLD:
             raise error
 
     def _params(self, params: object) -> Mapping[str, Any]:
@@ -279,8 +238,7 @@ class JoinPlan:
         return Call(self._finish(stream, documents))
 
     def _attach(self, rows: Documents, params: Mapping[str, Any], clock: float) -> Generator[Read, Any, Documents]:
-        yield from self._look(clock)
-        self._report()
+        yield from self._ways.checked(clock)
         level = Level(self._parts, None, params, self._codec_options)
         return (yield from self._finish(Stream(Read(self._collection, "", {}), level), rows))
 
@@ -293,8 +251,7 @@ class JoinPlan:
     def _count(self, query: Query, clock: float) -> Generator[Read, Any, int]:
         stages = [{"$match": query.filter}]
         if query.joined:
-            yield from self._look(clock)
-            self._report()
+            yield from self._ways.checked(clock)
             stages += self._filtered(query)
         read = self._read_stages([*stages, {"$count": "n"}], "count")
         found = yield read
@@ -305,12 +262,12 @@ class JoinPlan:
         return self._stream(query, choices)
 
     def _explain(self, query: Query, clock: float) -> Generator[Read, Any, JoinExplanation]:
-        yield from self._look(clock)
+        yield from self._ways.look(clock)
         choices = self._chosen(query)
         stream = self._stream(query, choices)
         reads = [stream.read.at_once(), *stream.level.reads()]
         commands = tuple((read.collection, read.method, read.arguments) for read in reads)
-        return JoinExplanation(tuple(choices), commands, tuple(self._missing()))
+        return JoinExplanation(tuple(choices), commands, tuple(self._ways.findings()))
 
     def _stream(self, query: Query, choices: Sequence[JoinChoice], before: Documents | None = None) -> Stream:
         """Build what reads the parents, and say what is to be joined onto them."""
@@ -410,87 +367,12 @@ class JoinPlan:
     # Which way .................................................................................................
 
     def _choices(self, query: Query, clock: float) -> Generator[Read, Any, list[JoinChoice]]:
-        yield from self._look(clock)
-        self._report()
+        yield from self._ways.checked(clock)
         return self._chosen(query)
-
-    def _look(self, clock: float) -> Generator[Read, Any, None]:
-        """Ask for the indexes that somebody needs to know, where nobody asked lately."""
-        if self._on_missing_index == "ignore" and not (self._strategy == "auto" and any(map(_is_cut, self._parts))):
-            return
-        for collection in self.joined:
-            known = self._indexes.get(collection)
-            if known is None or clock - known[1] > REFRESH:
-                documents = yield Read(collection, "list_indexes", {})
-                self._indexes[collection] = documents, clock
-                self._findings = None
 
     def _chosen(self, query: Query) -> list[JoinChoice]:
         needed = self._needed(query.joined) if query.joined else [False] * len(self._names)
-        return [
-            JoinChoice(part.as_, part.collection, *self._way(part, filtered=filtered), self._index(part))
-            for part, filtered in zip(self._parts, needed, strict=True)
-        ]
-
-    def _way(self, part: JoinPart, *, filtered: bool) -> tuple[str, str]:
-        """Choose how a join goes, and say why."""
-        if filtered:
-            return "lookup", "rows are filtered by what it joins"
-        if self._strategy != "auto":
-            return self._strategy, "asked for"
-        if not _is_cut(part) or self._is_unique(part):
-            return "batch", "one command for all parents"
-        if self._index(part) is None:
-            return "batch", "no index is known that leads to each parent's documents: they are read at once"
-        return "lookup", "an index leads to each parent's documents, and only the first of them are given"
-
-    def _is_unique(self, part: JoinPart) -> bool:
-        """Tell whether a key finds one document at most."""
-        documents, _ = self._indexes.get(part.collection, (None, 0))
-        return part.foreign == "_id" or bool(documents and unique_on(documents, part.foreign, part.where))
-
-    def _index(self, part: JoinPart) -> str | None:
-        """Name the index that leads to what a join asks for."""
-        documents, _ = self._indexes.get(part.collection, (None, 0))
-        return usable(documents, part.foreign, part.filter.equal, part.where) if documents else None
-
-    def _missing(self) -> list[Finding]:
-        """Find the joins that no index serves, of those whose collection is there and tells its indexes."""
-        if self._findings is not None:
-            return self._findings
-        bare: dict[tuple[str, str], tuple[Index, list[str]]] = {}
-        for part in walk(self._parts):
-            documents, _ = self._indexes.get(part.collection, (None, 0))
-            index = wanted(part.foreign, part.filter.equal, part.order)
-            if documents and index is not None and self._index(part) is None:
-                best, names = bare.setdefault((part.collection, part.foreign), (index, []))
-                bare[part.collection, part.foreign] = (
-                    max(best, index, key=lambda one: len(one.keys)),
-                    [*names, part.as_],
-                )
-        found = [
-            Finding(
-                code="missing-index",
-                severity=Severity.WARNING,
-                subject=f"{collection}.{foreign}",
-                evidence=f"no index leads to it: joining {', '.join(names)} reads all of {collection!r}",
-                remedy=f"Create {index_text(index)}",
-            )
-            for (collection, foreign), (index, names) in bare.items()
-        ]
-        self._findings = found
-        return found
-
-    def _report(self) -> None:
-        """Say once what is missing."""
-        if self._on_missing_index == "ignore":
-            return
-        for finding in self._missing():
-            if self._on_missing_index == "raise":
-                raise MissingIndex(finding)
-            if self._on_missing_index == "warn" and finding not in self._reported:
-                self._reported.add(finding)
-                warnings.warn(MissingIndexWarning(finding), stacklevel=_depth_of_caller())
+        return self._ways.chosen(needed, query.filter)
 
     # What `joined` names .........................................................................................
 
@@ -528,17 +410,6 @@ def _renamed(part: JoinPart, name: str, actual: str) -> JoinPart:
     return replace(part, **changes) if changes else part
 
 
-def index_text(index: Index) -> str:
-    """Write an index as it is made."""
-    keys = (repr(path) if direction == 1 else repr((path, direction)) for path, direction in index.keys)
-    return f"Index({', '.join(keys)})"
-
-
-def _is_cut(part: JoinPart) -> bool:
-    """Tell whether a join gives the first documents of many, which only the server can pick without sending all."""
-    return (isinstance(part, Many) and part.limit is not None) or (isinstance(part, One) and bool(part.order))
-
-
 def _roots(joined: Mapping[str, Any]) -> list[str]:
     """List the fields at the top of a row that a filter names; `_ANY` is among them if it may name any."""
     found: list[str] = []
@@ -548,11 +419,3 @@ def _roots(joined: Mapping[str, Any]) -> list[str]:
         else:
             found.append(_ANY if str(name).startswith("$") else str(name).split(".")[0])
     return found
-
-
-def _depth_of_caller() -> int:
-    """Tell how many frames above a warning the code stands that is not ours."""
-    frame, depth = sys._getframe(1), 1  # noqa: SLF001  # what `warnings` itself uses
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("mongopatterns."):
-        frame, depth = frame.f_back, depth + 1
-    return depth

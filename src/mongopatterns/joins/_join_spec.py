@@ -277,6 +277,12 @@ def walk(parts: Sequence[JoinPart]) -> Iterator[JoinPart]:
         yield from walk(part.inner)
 
 
+def in_full(part: JoinPart) -> list[tuple[str, int]]:
+    """Return the order of what is joined: that which is asked for, and then that of `_id`."""
+    ties = () if "_id" in dict(part.order) else (("_id", 1),)
+    return [*part.order, *ties]
+
+
 def check_sort(argument: str, sort: object) -> Sort | None:
     """Return an order as pairs of a path and 1 or -1.
 

@@ -24,9 +24,9 @@ T = TypeVar("T")
 class AsyncLoader:
     """Load documents by their keys, many in one command: what is asked for in one place after the other goes together.
 
-    Loads of one turn of the event loop share a command, whoever asks; threads of the synchronous side share one by
-    `load_many`. Keys are compared as the server compares them: 1, 1.0 and Decimal128("1") are one key, True is another
-    one. Documents are read from the primary. Every caller gets a document of its own.
+    Loads of one turn of the event loop share a command, whoever asks. Threads of the synchronous side share none: there
+    `load_many` asks for many. Keys are compared as the server compares them: 1, 1.0 and Decimal128("1") are one key,
+    True is another one. Documents are read from the primary. Every caller gets a document of its own.
 
     Nothing is kept, unless a `scope` is opened: then each document is read once in it.
 

@@ -56,13 +56,23 @@ class Where:
     def __init__(self, where: object) -> None:
         if not isinstance(where, Mapping):
             raise UsageError("where", f"expected a filter, got {where!r:.100}")
-        self._where = where
+        self._where = _copied(where)  # nobody else can change it
         self.params = frozenset(_params_of_filter(where))
+        try:
+            encode(self.bound(dict.fromkeys(self.params, ())), codec_options=ANY_UUID)
+        except (InvalidDocument, OverflowError, UnicodeError) as error:
+            raise UsageError("where", f"cannot be sent: {error}") from None
         self.equal = tuple(path for path, test in where.items() if not path.startswith("$") and _is_equality(test))
 
     def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the filter with the values of a call."""
         return _bound_filter(self._where, params)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def check_params(names: frozenset[str], params: object) -> Mapping[str, Any]:
