@@ -29,9 +29,9 @@ REFRESH: Final = 600.0
 """Seconds for which what was found out about a collection is taken as it was."""
 
 # By how many documents of a parent, on average, a batch may read more than it gives before a lookup is quicker: a
-# lookup costs the server some 35 us for each parent, a document that is read for nothing 5 to 10 us of everybody.
+# lookup costs the server some 35 us for each parent, and a document that is read for nothing 3 to 15 us of everybody.
 # Where a filter compares with one value, nobody knows how many are left of them; a wrong lookup is three times as slow.
-_SPARE: Final = 8
+_SPARE: Final = 4
 _SPARE_IF_FILTERED: Final = 200
 
 # What `find` takes in a filter, and a pipeline does not.
