@@ -61,9 +61,11 @@ def computed_stage(values: Mapping[str, ValueOf]) -> list[Stage]:
     return [{"$set": found}] if found else []
 
 
-def given_stage(fields: Fields | None, besides: Sequence[str]) -> list[Stage]:
-    """Build the stage that gives what is wanted of a document, and what was joined."""
-    return [{"$unset": REPLY} if fields is None else {"$project": fields.projection(besides)}]
+def given_stage(fields: Fields | None, besides: Sequence[str], *, keys: bool = False) -> list[Stage]:
+    """Build the stage that gives what is wanted of a document, and what was joined; the keys as well, or not."""
+    if fields is None:
+        return [] if keys else [{"$unset": REPLY}]
+    return [{"$project": fields.projection([*besides, REPLY] if keys else besides)}]
 
 
 def _inner(part: JoinPart, params: Mapping[str, Any]) -> list[Stage]:

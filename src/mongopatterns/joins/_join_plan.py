@@ -7,7 +7,7 @@ Two ways lead to the same rows. *Batch* asks for what belongs to all parents at 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -280,7 +280,7 @@ class JoinPlan:
             return Stream(self._read_parents(query, level), level)
         rest = [part for part, chosen in zip(parts, looked_up, strict=True) if not chosen]
         level = Level(rest, None, query.params, self._codec_options)
-        stages = [*(before or ()), *self._stages(query, looked_up)]
+        stages = [*(before or ()), *(self._stages(query, looked_up) if joins else ())]
         return Stream(
             self._read_stages(stages, "find" if before is None else "aggregate"),
             level,
@@ -300,37 +300,38 @@ class JoinPlan:
         return Read(self._collection, "aggregate", {"pipeline": stages, "comment": f"mongopatterns.join.{call}"})
 
     def _stages(self, query: Query, looked_up: Sequence[bool]) -> Documents:
-        """Build the stages that read the parents, and join what is to be looked up."""
+        """Build the stages that read the parents, join what is looked up, compute, and give what is wanted."""
+        read: Documents = [{"$match": query.filter}] if query.filter else []
+        read += [{"$sort": dict(query.sort)}] if query.sort else []
         page: Documents = [{"$skip": query.skip}] if query.skip else []
         page += [{"$limit": query.limit}] if query.limit else []
-        stages: Documents = [{"$match": query.filter}] if query.filter else []
-        stages += [{"$sort": dict(query.sort)}] if query.sort else []
-        if not any(looked_up) and query.joined is None:
-            return [*stages, *page]
-        parts, names = self._parts, [name for name, up in zip(self._names, looked_up, strict=True) if up]
-        left = looked_up
-        if query.joined:
-            needed = self._needed(query.joined)
-            left = [up and not done for up, done in zip(looked_up, needed, strict=True)]
-            stages += self._filtered(query)
+        parts, above = self._parts, self._computed_above(looked_up)
+        if query.joined is None:
+            first, joined, computed = [*page, *keys_stage(parts)], [False] * len(parts), set[str]()
         else:
-            page += keys_stage(parts)
-        done = self._named(query.joined or {})
-        above = self._computed_above(looked_up)
-        computed = {name: value for name, value in self.spec.computed.items() if name in above - done}
-        stages += [*page, *lookup_stages(parts, query.params, left), *computed_stage(computed)]
-        names += above
-        if all(looked_up):
-            return [*stages, *given_stage(query.fields, names)]
-        return stages if query.fields is None else [*stages, {"$project": query.fields.projection([*names, REPLY])}]
+            first, joined, computed = (
+                [*self._filtered(query), *page],
+                self._needed(query.joined),
+                self._named(query.joined),
+            )
+        left = [up and not done for up, done in zip(looked_up, joined, strict=True)]
+        names = [name for name, up in zip(self._names, looked_up, strict=True) if up]
+        return [
+            *read,
+            *first,
+            *lookup_stages(parts, query.params, left),
+            *self._compute(above - computed),
+            *given_stage(query.fields, [*names, *above], keys=not all(looked_up)),
+        ]
 
     def _filtered(self, query: Query) -> Documents:
         """Build the stages that keep the parents that what is joined onto them agrees with."""
-        parts, joined = self._parts, query.joined or {}
-        named = self._named(joined)
-        computed = computed_stage({name: value for name, value in self.spec.computed.items() if name in named})
-        needed = self._needed(joined)
-        return [*keys_stage(parts), *lookup_stages(parts, query.params, needed), *computed, {"$match": joined}]
+        joined = query.joined or {}
+        lookups = lookup_stages(self._parts, query.params, self._needed(joined))
+        return [*keys_stage(self._parts), *lookups, *self._compute(self._named(joined)), {"$match": joined}]
+
+    def _compute(self, names: Collection[str]) -> Documents:
+        return computed_stage({name: value for name, value in self.spec.computed.items() if name in names})
 
     def _finish(self, stream: Stream, rows: Documents) -> Generator[Read, Any, Documents]:
         """Join what has not been looked up, and compute."""
