@@ -25,15 +25,13 @@ class KeyedSpec:
     create: Mapping[str, Any] | None = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.collection, str) or not self.collection:
-            raise UsageError("collection", f"expected the collection's name, got {self.collection!r}")
+        check_collection(self.collection)
         check_path("path", self.path)
         check_path("key_field", self.key_field)
         for reserved in ("_id", self.key_field):
             if overlap(self.path, reserved):
                 raise UsageError("path", f"{self.path!r} overlaps {reserved!r}, which may not change")
-        if any(part.isdigit() for part in self.path.split(".")):
-            raise UsageError("path", f"{self.path!r} has a part of digits, which would index into an array")
+        check_no_place("path", self.path)
         if self.key_type not in (None, ObjectId):
             raise UsageError("key_type", f"expected None or bson.ObjectId, got {self.key_type!r}")
         if self.create is not None:
@@ -62,3 +60,23 @@ class KeyedSpec:
 def overlap(one: str, other: str) -> bool:
     """Tell whether one of two paths leads to the other, or they are the same."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def check_collection(name: object) -> None:
+    """Refuse what is no name of a collection.
+
+    Raises:
+        UsageError: If it is not text, or empty.
+    """
+    if not isinstance(name, str) or not name:
+        raise UsageError("collection", f"expected the collection's name, got {name!r:.100}")
+
+
+def check_no_place(argument: str, path: str) -> None:
+    """Refuse a path that may mean a place in an array.
+
+    Raises:
+        UsageError: If a part of it is made of digits.
+    """
+    if any(part.isdigit() for part in path.split(".")):
+        raise UsageError(argument, f"{path!r} has a part of digits, which would index into an array")

@@ -20,7 +20,7 @@ from mongopatterns.counters._verdicts import Decision, RateDecision
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import Field, at_path, check_path
 from mongopatterns.indexes import Index
-from mongopatterns.specs import KeyedSpec, overlap
+from mongopatterns.specs import KeyedSpec, check_no_place, overlap
 from mongopatterns.windows import (
     Align,
     Anniversary,
@@ -228,8 +228,7 @@ class CounterSpec(KeyedSpec):
                 check_path(argument, path)
                 if clash := next((other for other in taken if overlap(path, other)), None):
                     raise UsageError(argument, f"{path!r} overlaps {clash!r}: give each number a place of its own")
-                if any(part.isdigit() for part in path.split(".")):
-                    raise UsageError(argument, f"{path!r} has a part of digits, which would index into an array")
+                check_no_place(argument, path)
                 if self.create and path.split(".")[0] in self.create:
                     raise UsageError("create", f"{path.split('.')[0]!r} is written by the calls: leave it out")
                 taken.append(path)

@@ -11,7 +11,7 @@ from bson import ObjectId
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import check_path, key_filter, key_value
 from mongopatterns.indexes import Index
-from mongopatterns.specs import overlap
+from mongopatterns.specs import check_collection, check_no_place, overlap
 
 __all__ = ["DocumentSpec"]
 
@@ -37,16 +37,14 @@ class DocumentSpec:
     key_type: type[ObjectId] | Mapping[str, type[ObjectId]] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.collection, str) or not self.collection:
-            raise UsageError("collection", f"expected the collection's name, got {self.collection!r}")
+        check_collection(self.collection)
         if not isinstance(self.key, (str, Sequence)) or not self.key:
             raise UsageError("key", f"expected the path of a field, or several of them, got {self.key!r}")
         if not isinstance(self.key, str):
             object.__setattr__(self, "key", tuple(self.key))
         for place, path in enumerate(self.fields):
             check_path("key", path)
-            if any(part.isdigit() for part in path.split(".")):
-                raise UsageError("key", f"{path!r} has a part of digits, which would index into an array")
+            check_no_place("key", path)
             if any(overlap(path, other) for other in self.fields[:place]):
                 raise UsageError("key", f"{path!r} overlaps another field of the key")
         if self.fields != ("_id",) and any(overlap(path, "_id") for path in self.fields):

@@ -12,6 +12,7 @@ from mongopatterns.errors import UsageError
 from mongopatterns.expressions import check_path
 from mongopatterns.indexes import Index
 from mongopatterns.joins._keys import KeyForm
+from mongopatterns.specs import check_collection, check_no_place
 from mongopatterns.verdicts import Verdict, as_json
 
 _LEVELS: Final = 2
@@ -50,11 +51,10 @@ class Child:
     children: Sequence[Child | tuple[str, str, str]] = ()
 
     def __post_init__(self) -> None:
-        _check_collection(self.collection)
+        check_collection(self.collection)
         for argument, path in (("local", self.local), ("foreign", self.foreign)):
             check_path(argument, path)
-            if any(part.isdigit() for part in path.split(".")):
-                raise UsageError(argument, f"{path!r} has a part of digits, which would index into an array")
+            check_no_place(argument, path)
         if self.local_as is not None and self.local_as not in get_args(KeyForm):
             raise UsageError("local_as", f"expected 'string', 'objectid' or None, got {self.local_as!r}")
         object.__setattr__(self, "children", _check_children(self.children))
@@ -87,7 +87,7 @@ class CascadeSpec:
     key_type: type[ObjectId] | None = None
 
     def __post_init__(self) -> None:
-        _check_collection(self.collection)
+        check_collection(self.collection)
         children = _check_children(self.children)
         if not children:
             raise UsageError("children", "name at least one: a delete without children is the driver's `delete_many`")
@@ -124,11 +124,6 @@ class CascadeSpec:
             if path != "_id":
                 wanted[name][path] = Index(path)
         return {name: tuple(indexes.values()) for name, indexes in wanted.items() if indexes}
-
-
-def _check_collection(name: object) -> None:
-    if not isinstance(name, str) or not name:
-        raise UsageError("collection", f"expected the collection's name, got {name!r}")
 
 
 def _check_children(children: object) -> tuple[Child, ...]:

@@ -109,4 +109,4 @@ def _nothing(part: JoinPart) -> Any:
         return literal(part.default)
     if isinstance(part, Many):
         return []
-    return not isinstance(part, Exists) and 0
+    return False if isinstance(part, Exists) else 0

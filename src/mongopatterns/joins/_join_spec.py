@@ -14,6 +14,7 @@ from mongopatterns.joins._fields import Fields, fresh
 from mongopatterns.joins._foreign_indexes import wanted
 from mongopatterns.joins._keys import KeyForm
 from mongopatterns.joins._where import Param, Where
+from mongopatterns.specs import check_collection, check_no_place
 
 __all__ = ["CountOf", "Exists", "JoinPart", "JoinSpec", "Many", "One", "Param", "SumOf", "ValueOf"]
 
@@ -55,11 +56,10 @@ class JoinPart:
     where: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _check_collection(self.collection)
+        check_collection(self.collection)
         for argument, path in (("local", self.local), ("foreign", self.foreign)):
             check_path(argument, path)
-            if any(part.isdigit() for part in path.split(".")):
-                raise UsageError(argument, f"{path!r} has a part of digits, which would index into an array")
+            check_no_place(argument, path)
         if not self.as_:
             object.__setattr__(self, "as_", self.collection)
         _check_name("as_", self.as_)
@@ -224,7 +224,7 @@ class JoinSpec:
     computed: Mapping[str, ValueOf] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _check_collection(self.collection)
+        check_collection(self.collection)
         joins = _check_joins(self.joins)
         if not joins:
             raise UsageError("joins", "expected at least one of One, Many, CountOf, Exists, SumOf")
@@ -322,11 +322,6 @@ def _check_joins(joins: object) -> tuple[JoinPart, ...]:
 
 def _depth(parts: Sequence[JoinPart]) -> int:
     return max((1 + _depth(part.inner) for part in parts), default=0)
-
-
-def _check_collection(name: object) -> None:
-    if not isinstance(name, str) or not name:
-        raise UsageError("collection", f"expected the collection's name, got {name!r:.100}")
 
 
 def _check_name(argument: str, name: object) -> None:

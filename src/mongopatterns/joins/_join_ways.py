@@ -28,9 +28,10 @@ OnMissingIndex: TypeAlias = Literal["warn", "raise", "ignore"]
 REFRESH: Final = 600.0
 """Seconds for which what was found out about a collection is taken as it was."""
 
-# By how many documents of a parent, on average, a batch may read more than it gives before a lookup is quicker: a
-# lookup costs the server some 35 us for each parent, and a document that is read for nothing 3 to 15 us of everybody.
-# Where a filter compares with one value, nobody knows how many are left of them; a wrong lookup is three times as slow.
+# By how many documents of a parent, on average, a batch may read more than it gives before a lookup is quicker: it
+# costs the server as much for each parent as some documents that are read for nothing, fewer the larger they are.
+# Where a filter compares with one value, nobody knows how many are left of them. A wrong lookup is slower by a factor,
+# a wrong batch by as many documents as there are.
 _SPARE: Final = 4
 _SPARE_IF_FILTERED: Final = 200
 

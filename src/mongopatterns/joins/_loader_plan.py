@@ -25,6 +25,7 @@ from mongopatterns.expressions import bson_identity, check_path, key_filter, key
 from mongopatterns.indexes import Index
 from mongopatterns.joins._fields import Fields, Shape
 from mongopatterns.joins._keys import found_by, in_order
+from mongopatterns.specs import check_collection, check_no_place
 
 __all__ = ["Find", "Key", "LoaderPlan", "LoaderSpec"]
 
@@ -64,11 +65,9 @@ class LoaderSpec:
     max_cache: int = 10_000
 
     def __post_init__(self) -> None:
-        if not isinstance(self.collection, str) or not self.collection:
-            raise UsageError("collection", f"expected the collection's name, got {self.collection!r}")
+        check_collection(self.collection)
         check_path("key_field", self.key_field)
-        if any(part.isdigit() for part in self.key_field.split(".")):
-            raise UsageError("key_field", f"{self.key_field!r} has a part of digits, which would index into an array")
+        check_no_place("key_field", self.key_field)
         if self.key_type not in (None, ObjectId):
             raise UsageError("key_type", f"expected None or bson.ObjectId, got {self.key_type!r}")
         Fields.of("fields", self.fields)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mongopatterns.commands import holders_of
 from mongopatterns.errors import StateError, UsageError
 from mongopatterns.expressions import at_path, aware, check_path, key_value
-from mongopatterns.specs import KeyedSpec, overlap
+from mongopatterns.specs import KeyedSpec, check_no_place, overlap
 
 MOST: Final = 1_000_000  # more members than this do not fit into the 16 MB of a document
 LONGEST_NAME: Final = 256  # characters; a name travels several times in each command
@@ -62,8 +62,7 @@ class KeyedSetSpec(KeyedSpec):
         for taken in ("_id", self.key_field, self.path):
             if overlap(counts, taken):
                 raise UsageError("counts", f"{counts!r} overlaps {taken!r}: give it a place of its own")
-        if any(part.isdigit() for part in counts.split(".")):
-            raise UsageError("counts", f"{counts!r} has a part of digits, which would index into an array")
+        check_no_place("counts", counts)
         if self.create is not None:
             self._check_created(self.create, counts)
             if at_path(self.create, counts) is not None:

@@ -11,6 +11,7 @@ from bson import ObjectId
 
 from mongopatterns.errors import LimitExceeded, NotHeld, UsageError
 from mongopatterns.indexes import Index
+from mongopatterns.specs import check_collection
 from mongopatterns.verdicts import Verdict, as_json
 
 MOST_SLOTS: Final = 10_000
@@ -55,8 +56,7 @@ class SlotsSpec:
     forget_after: int | None = 86_400
 
     def __post_init__(self) -> None:
-        if not isinstance(self.collection, str) or not self.collection:
-            raise UsageError("collection", f"expected the collection's name, got {self.collection!r}")
+        check_collection(self.collection)
         check_whole("cap", self.cap, 1, MOST_SLOTS)
         if self.ttl is not None:
             number = isinstance(self.ttl, (int, float)) and not isinstance(self.ttl, bool)
