@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bson import decode
@@ -16,6 +16,8 @@ from mongopatterns.specs import KeyedSpec
 
 REPLY: Final = "_mongopatterns"
 """The one field of a projected reply."""
+
+_ALL: Final = 2**31 - 1  # what no first answer holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,37 @@ class Aggregate:
     pipeline: list[dict[str, Any]]
     let: dict[str, Any]
     comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One read, in the terms of the driver: `collection.method(**arguments)` gives a cursor.
+
+    Attributes:
+        collection: The name of the collection.
+        method: What is called.
+        arguments: What it is called with.
+        apart: Whether it asks about a collection and not for documents: never within a transaction, which forbids it,
+            and it may be refused.
+    """
+
+    collection: str
+    method: str
+    arguments: dict[str, Any]
+    apart: bool = False
+
+    def call(self, session: Any) -> dict[str, Any]:
+        """Return the arguments of the call."""
+        return {**self.arguments, "session": None if self.apart else session}
+
+    def at_once(self) -> Read:
+        """Return the same read with as many documents in the first answer as it holds: no round trip for the rest."""
+        return self.in_batches(_ALL)
+
+    def in_batches(self, documents: int) -> Read:
+        """Return the same read with so many documents in an answer."""
+        size = "batch_size" if self.method == "find" else "batchSize"
+        return replace(self, arguments={**self.arguments, size: documents})
 
 
 def lane_of(key: Any, codec_options: CodecOptions[Any]) -> Any:

@@ -56,6 +56,11 @@ class Index:
         object.__setattr__(index, "expire_after", after)
         return index
 
+    def __str__(self) -> str:
+        """Return the index as it is written, without its options."""
+        keys = (repr(path) if direction == 1 else repr((path, direction)) for path, direction in self.keys)
+        return f"Index({', '.join(keys)})"
+
     @property
     def options(self) -> dict[str, Any]:
         """The options as `create_index` takes them."""

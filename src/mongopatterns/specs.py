@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from bson import ObjectId
 
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import at_path, check_document, check_path
 from mongopatterns.indexes import Index
+
+Sort: TypeAlias = tuple[tuple[str, int], ...]
+"""An order: pairs of a path and 1 (ascending) or -1 (descending)."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,27 @@ def check_no_place(argument: str, path: str) -> None:
     """
     if any(part.isdigit() for part in path.split(".")):
         raise UsageError(argument, f"{path!r} has a part of digits, which would index into an array")
+
+
+def check_sort(argument: str, sort: object) -> Sort | None:
+    """Return an order as pairs of a path and 1 or -1.
+
+    Raises:
+        UsageError: If it is none, or names a path twice.
+    """
+    if sort is None:
+        return None
+    if isinstance(sort, (str, bytes)) or not isinstance(sort, Sequence):
+        raise UsageError(argument, f"expected pairs such as [('created_at', -1)], got {sort!r:.100}")
+    checked: dict[str, int] = {}
+    for pair in sort:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004  # a pair
+            raise UsageError(argument, f"expected pairs such as ('created_at', -1), got {pair!r:.100}")
+        path, direction = pair
+        check_path(argument, path)
+        if type(direction) is not int or direction not in (1, -1):
+            raise UsageError(argument, f"the direction of {path!r} is 1 or -1, not {direction!r:.100}")
+        if path in checked:
+            raise UsageError(argument, f"{path!r} is named twice")
+        checked[path] = direction
+    return tuple(checked.items())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from bson import MinKey, Regex
 
+from mongopatterns.filters import Param, Where
 from mongopatterns.joins._foreign_indexes import serves_sort, unique_on, usable, wanted
-from mongopatterns.joins._where import Param, Where
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection

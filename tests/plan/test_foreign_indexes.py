@@ -11,9 +11,9 @@ from bson import SON, Int64, Regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mongopatterns.filters import Param
 from mongopatterns.indexes import Index
 from mongopatterns.joins._foreign_indexes import serves_sort, unique_on, usable, wanted
-from mongopatterns.joins._where import Param
 
 PATHS = st.sampled_from(["a", "b.c", "b.d", "e", "f.g.h"])
 

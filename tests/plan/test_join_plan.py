@@ -28,11 +28,12 @@ from mongopatterns import (
     UsageError,
     ValueOf,
 )
+from mongopatterns.commands import Read
 from mongopatterns.joins import _join_batch
-from mongopatterns.joins._join_batch import Read, add_up, fresh
+from mongopatterns.joins._join_batch import add_up, fresh
 from mongopatterns.joins._join_plan import JoinPlan
 from mongopatterns.joins._join_ways import REFRESH
-from mongopatterns.joins._keys import in_order
+from mongopatterns.order import in_order
 
 UTC = dt.timezone.utc
 OPTIONS: CodecOptions[Any] = CodecOptions(tz_aware=True, uuid_representation=UuidRepresentation.STANDARD)

@@ -10,9 +10,9 @@ import pytest
 from bson import Regex
 
 from mongopatterns import CountOf, Exists, JoinSpec, Many, One, Param, SumOf, UsageError, ValueOf
+from mongopatterns.fields import Fields, Shape
+from mongopatterns.filters import Where, check_params
 from mongopatterns.indexes import Index
-from mongopatterns.joins._fields import Fields, Shape
-from mongopatterns.joins._where import Where, check_params
 
 KINDS: list[Any] = [One, Many, CountOf, Exists, SumOf]
 BASE: dict[str, Any] = {"collection": "f", "local": "a", "foreign": "k"}

@@ -42,7 +42,8 @@ from mongopatterns.joins._cascade_commands import (
 )
 from mongopatterns.joins._cascade_conditions import BOTH_CASES, all_of, beyond, chunks, distinct, only, spellings
 from mongopatterns.joins._cascade_spec import CascadeResult, CascadeSpec, Child, Level, Orphan, Orphans
-from mongopatterns.joins._keys import NO_KEYS, keys_expression, leaves_expression, match
+from mongopatterns.joins._keys import NO_KEYS, keys_expression, match
+from mongopatterns.paths import leaves_expression
 
 MOST_IN_BATCH: Final = 100_000
 """What a batch and a limit may be."""

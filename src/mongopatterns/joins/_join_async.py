@@ -10,7 +10,7 @@ from pymongo.errors import OperationFailure
 from typing_extensions import TypeVar
 
 from mongopatterns import _driver_async as driver
-from mongopatterns.joins._join_batch import Read
+from mongopatterns.commands import Read
 from mongopatterns.joins._join_plan import STREAMED, Call, JoinExplanation, JoinPlan, checked
 from mongopatterns.joins._join_spec import JoinSpec
 from mongopatterns.joins._join_ways import OnMissingIndex, Strategy

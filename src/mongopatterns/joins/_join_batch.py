@@ -12,7 +12,6 @@ import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -20,19 +19,12 @@ from bson import Decimal128
 from bson.codec_options import CodecOptions
 from bson.decimal128 import create_decimal128_context
 
-from mongopatterns.joins._fields import Fields, Shape, fresh
+from mongopatterns.commands import Read
+from mongopatterns.fields import Fields, Shape, fresh
 from mongopatterns.joins._join_spec import CountOf, Exists, JoinPart, Many, One, SumOf, in_full
-from mongopatterns.joins._keys import (
-    Asked,
-    Chunk,
-    Leaves,
-    found_by,
-    in_order,
-    is_simple,
-    leaves_expression,
-    match,
-    places_of,
-)
+from mongopatterns.joins._keys import Asked, Chunk, found_by, is_simple, match, places_of
+from mongopatterns.order import in_order
+from mongopatterns.paths import Leaves, leaves_expression
 
 MAX_KEYS: Final = 20_000
 """How many keys one command asks for at most."""
@@ -45,40 +37,6 @@ MAX_BYTES: Final = 8_000_000
 _OPTIONS: Final = {"collation": {"locale": "simple"}, "comment": "mongopatterns.join.batch"}
 
 _INT64: Final = 2**63
-
-_ALL: Final = 2**31 - 1  # what no first answer holds
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One read, in the terms of the driver: `collection.method(**arguments)` gives a cursor.
-
-    Attributes:
-        collection: The name of the collection.
-        method: What is called.
-        arguments: What it is called with.
-        apart: Whether it asks about a collection and not for documents: never within a transaction, which forbids it,
-            and it may be refused.
-    """
-
-    collection: str
-    method: str
-    arguments: dict[str, Any]
-    apart: bool = False
-
-    def call(self, session: Any) -> dict[str, Any]:
-        """Return the arguments of the call."""
-        return {**self.arguments, "session": None if self.apart else session}
-
-    def at_once(self) -> Read:
-        """Return the same read with as many documents in the first answer as it holds: no round trip for the rest."""
-        return self.in_batches(_ALL)
-
-    def in_batches(self, documents: int) -> Read:
-        """Return the same read with so many documents in an answer."""
-        size = "batch_size" if self.method == "find" else "batchSize"
-        return replace(self, arguments={**self.arguments, size: documents})
-
 
 Documents: TypeAlias = list[dict[str, Any]]
 PartT = TypeVar("PartT", bound=JoinPart)

@@ -12,7 +12,7 @@ from typing import Any
 
 from mongopatterns.commands import REPLY
 from mongopatterns.expressions import literal
-from mongopatterns.joins._fields import Fields
+from mongopatterns.fields import Fields
 from mongopatterns.joins._join_spec import CountOf, Exists, JoinPart, Many, One, SumOf, ValueOf, in_full
 from mongopatterns.joins._keys import NO_KEYS, key_expression
 

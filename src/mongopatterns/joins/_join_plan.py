@@ -14,17 +14,19 @@ from typing import Any, Final
 from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
-from mongopatterns.commands import REPLY
+from mongopatterns.commands import REPLY, Read
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import ANY_UUID
+from mongopatterns.fields import Fields, fresh
+from mongopatterns.filters import LOGIC, check_params
 from mongopatterns.findings import Finding
-from mongopatterns.joins._fields import Fields, fresh
-from mongopatterns.joins._join_batch import Documents, Level, Read
+from mongopatterns.joins._join_batch import Documents, Level
 from mongopatterns.joins._join_lookup import computed_stage, given_stage, keys_stage, lookup_stages
-from mongopatterns.joins._join_spec import JoinPart, JoinSpec, check_sort, walk
+from mongopatterns.joins._join_spec import JoinPart, JoinSpec, walk
 from mongopatterns.joins._join_ways import JoinChoice, OnMissingIndex, Strategy, Ways
-from mongopatterns.joins._keys import Asked, value_at
-from mongopatterns.joins._where import LOGIC, check_params
+from mongopatterns.joins._keys import Asked
+from mongopatterns.paths import value_at
+from mongopatterns.specs import check_sort
 
 STREAMED: Final = 1000
 """How many parents of a stream are joined at a time."""

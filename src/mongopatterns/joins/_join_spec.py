@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, get_args
 
 from mongopatterns.commands import REPLY
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import check_path
+from mongopatterns.fields import Fields, fresh
+from mongopatterns.filters import Param, Where
 from mongopatterns.indexes import Index
-from mongopatterns.joins._fields import Fields, fresh
 from mongopatterns.joins._foreign_indexes import wanted
 from mongopatterns.joins._keys import KeyForm
-from mongopatterns.joins._where import Param, Where
-from mongopatterns.specs import check_collection, check_no_place
+from mongopatterns.specs import Sort, check_collection, check_no_place, check_sort
 
 __all__ = ["CountOf", "Exists", "JoinPart", "JoinSpec", "Many", "One", "Param", "SumOf", "ValueOf"]
-
-Sort: TypeAlias = tuple[tuple[str, int], ...]
 
 _DEPTH: Final = 2
 _LONGEST: Final = 2**31 - 1
@@ -281,30 +279,6 @@ def in_full(part: JoinPart) -> list[tuple[str, int]]:
     """Return the order of what is joined: that which is asked for, and then that of `_id`."""
     ties = () if "_id" in dict(part.order) else (("_id", 1),)
     return [*part.order, *ties]
-
-
-def check_sort(argument: str, sort: object) -> Sort | None:
-    """Return an order as pairs of a path and 1 or -1.
-
-    Raises:
-        UsageError: If it is none, or names a path twice.
-    """
-    if sort is None:
-        return None
-    if isinstance(sort, (str, bytes)) or not isinstance(sort, Sequence):
-        raise UsageError(argument, f"expected pairs such as [('created_at', -1)], got {sort!r:.100}")
-    checked: dict[str, int] = {}
-    for pair in sort:
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004  # a pair
-            raise UsageError(argument, f"expected pairs such as ('created_at', -1), got {pair!r:.100}")
-        path, direction = pair
-        check_path(argument, path)
-        if type(direction) is not int or direction not in (1, -1):
-            raise UsageError(argument, f"the direction of {path!r} is 1 or -1, not {direction!r:.100}")
-        if path in checked:
-            raise UsageError(argument, f"{path!r} is named twice")
-        checked[path] = direction
-    return tuple(checked.items())
 
 
 def _check_joins(joins: object) -> tuple[JoinPart, ...]:

@@ -15,11 +15,11 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from mongopatterns.commands import Read
 from mongopatterns.errors import MissingIndex, MissingIndexWarning, UsageError
 from mongopatterns.findings import Finding, Severity
-from mongopatterns.indexes import Index
 from mongopatterns.joins._foreign_indexes import serves_sort, unique_on, usable, wanted
-from mongopatterns.joins._join_batch import Documents, Read
+from mongopatterns.joins._join_batch import Documents
 from mongopatterns.joins._join_spec import JoinPart, Many, One, in_full, walk
 
 Strategy: TypeAlias = Literal["auto", "batch", "lookup"]
@@ -208,12 +208,6 @@ class Ways:
         return known.indexes if known else None
 
 
-def index_text(index: Index) -> str:
-    """Write an index as it is made."""
-    keys = (repr(path) if direction == 1 else repr((path, direction)) for path, direction in index.keys)
-    return f"Index({', '.join(keys)})"
-
-
 def _finding(parts: Sequence[JoinPart]) -> Finding:
     """Tell of joins on one path that no index serves; the index with the most keys serves them all."""
     first = parts[0]
@@ -225,7 +219,7 @@ def _finding(parts: Sequence[JoinPart]) -> Finding:
         severity=Severity.WARNING,
         subject=f"{first.collection}.{first.foreign}",
         evidence=f"no index leads to it: joining {names} reads all of {first.collection!r}",
-        remedy=f"Create {index_text(best)}",
+        remedy=f"Create {best}",
     )
 
 

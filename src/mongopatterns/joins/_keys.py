@@ -11,19 +11,18 @@ that is looked up reads them on the server.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import repeat
 from operator import is_not
 from typing import Any, Final, Literal, TypeAlias
 
-from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, decode, encode
+from bson import Code, DBRef, Int64, MinKey, ObjectId, Regex, encode
 from bson.codec_options import CodecOptions
 
 from mongopatterns.expressions import ANY_UUID, bson_identity
+from mongopatterns.paths import Leaves, as_list, flat, leaves_expression
 
 KeyForm: TypeAlias = Literal["string", "objectid"]
 
@@ -33,51 +32,10 @@ NO_KEYS: Final = [MinKey()]
 _SIMPLE: Final = frozenset({str, ObjectId, int, Int64, type(None)})
 """Types whose values are their own identity (see `bson_identity`), None aside: what nearly every key is."""
 
-_MISSING: Final = object()
 _HEX: Final = re.compile("[0-9a-fA-F]{24}")
-_DOCUMENT: Final = {"$eq": [{"$type": "$$this"}, "object"]}
 
 
 # In memory ---------------------------------------------------------------------------------------------------
-
-
-def leaves(document: Mapping[str, Any], parts: Sequence[str]) -> list[Any]:
-    """Return the values that a path leads to, lists at its end as they are."""
-    found: list[Any] = [document]
-    for part in parts:
-        # (what is here is a document or what a path led to so far: of the lists, their documents are meant)
-        found = [holder[part] for value in found for holder in _documents(value) if part in holder]
-    return found
-
-
-def value_at(document: Mapping[str, Any], path: str) -> Any:
-    """Return what an expression of the server gives for a path: of lists the lists of what is in them.
-
-    None stands for what is missing.
-    """
-    found = _value_at(document, path.split("."))
-    return None if found is _MISSING else found
-
-
-def _value_at(value: Any, parts: Sequence[str]) -> Any:
-    if not parts:
-        return value
-    if isinstance(value, Mapping):
-        return _value_at(value[parts[0]], parts[1:]) if parts[0] in value else _MISSING
-    if not isinstance(value, list):
-        return _MISSING
-    found = (_value_at(item, parts) for item in value if isinstance(item, Mapping))
-    return [one for one in found if one is not _MISSING]
-
-
-def _documents(value: Any) -> Iterable[Mapping[str, Any]]:
-    if isinstance(value, Mapping):
-        return (value,)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else ()
-
-
-class Leaves(list[Any]):
-    """The leaves of a path, as opposed to a value that is a list."""
 
 
 class _Several(list[Any]):
@@ -259,18 +217,9 @@ _FORMS: Final[Mapping[KeyForm, Callable[[Any], Any]]] = {"string": _as_text, "ob
 # On the server -----------------------------------------------------------------------------------------------
 
 
-def leaves_expression(path: str) -> Any:
-    """Build the list of the leaves of a path; null stands for those that are missing."""
-    first, *rest = path.split(".")
-    found: Any = [f"${first}"]
-    for part in rest:
-        found = {"$map": {"input": {"$filter": {"input": _flat(found), "cond": _DOCUMENT}}, "in": f"$$this.{part}"}}
-    return found
-
-
 def keys_expression(path: str, form: KeyForm | None) -> dict[str, Any]:
     """Build the list of what a parent asks for; `NO_KEYS` if there is nothing."""
-    found = _as_list(f"${path}") if "." not in path else _flat(leaves_expression(path))
+    found = as_list(f"${path}") if "." not in path else flat(leaves_expression(path))
     if form is not None:
         found = {"$map": {"input": found, "in": _FORM_EXPRESSIONS[form]}}
     # (only missing values, null and MinKey sort up to null)
@@ -286,80 +235,9 @@ def key_expression(path: str, form: KeyForm | None) -> dict[str, Any]:
     return {"$cond": [{"$isArray": f"${path}"}, keys, {"$cond": [{"$gt": [f"${path}", None]}, f"${path}", NO_KEYS]}]}
 
 
-def _as_list(value: str) -> dict[str, Any]:
-    return {"$cond": [{"$isArray": value}, value, [value]]}
-
-
-def _flat(lists: Any) -> dict[str, Any]:
-    appended = {"$concatArrays": ["$$value", _as_list("$$this")]}
-    return {"$reduce": {"input": lists, "initialValue": [], "in": appended}}
-
-
 _FORM_EXPRESSIONS: Final[Mapping[KeyForm, Any]] = {
     "string": {
         "$cond": [{"$in": [{"$type": "$$this"}, ["string", "objectId", "int", "long"]]}, {"$toString": "$$this"}, None]
     },
     "objectid": {"$convert": {"input": "$$this", "to": "objectId", "onError": None, "onNull": None}},
-}
-
-
-# The order of ids --------------------------------------------------------------------------------------------
-
-
-def in_order(documents: list[dict[str, Any]], codec_options: CodecOptions[Any]) -> list[dict[str, Any]]:
-    """Return the documents in the server's order of their `_id`s."""
-    kinds = {type(document.get("_id")) for document in documents}
-    if kinds == {ObjectId}:
-        return sorted(documents, key=lambda document: document["_id"].binary)
-    if kinds in ({str}, {int}):
-        return sorted(documents, key=lambda document: document["_id"])
-    return sorted(documents, key=lambda document: _rank(document.get("_id"), codec_options))
-
-
-def _rank(value: Any, codec_options: CodecOptions[Any]) -> tuple[Any, ...]:
-    """Return what sorts as the server sorts values: by type, and within a type by value.
-
-    The order is that of the manual's page on the comparison of BSON types, for the types that a reply holds.
-    """
-    if type(value) not in _ORDER:  # a UUID, which is stored as bytes; and what code in hand may hold
-        value = decode(encode({"": value}, codec_options=codec_options))[""]
-    place, within = _ORDER[type(value)]
-    return (place, *within(value, codec_options))
-
-
-def _number(value: Any, _: object) -> tuple[Any, ...]:
-    exact = value.to_decimal() if isinstance(value, Decimal128) else value
-    return (0,) if Decimal(exact).is_nan() else (1, exact)  # (NaN is the least number)
-
-
-def _document(value: Any, codec_options: CodecOptions[Any]) -> tuple[Any, ...]:
-    # Types are compared before names, and names before values.
-    ranked = [(name, _rank(item, codec_options)) for name, item in value.items()]
-    return (tuple((rank[0], name, rank[1:]) for name, rank in ranked),)
-
-
-def _list(value: Any, codec_options: CodecOptions[Any]) -> tuple[Any, ...]:
-    return (tuple(_rank(item, codec_options) for item in value),)
-
-
-_ORDER: Final[Mapping[type, tuple[int, Callable[[Any, CodecOptions[Any]], tuple[Any, ...]]]]] = {
-    MinKey: (0, lambda *_: ()),
-    type(None): (1, lambda *_: ()),
-    int: (2, _number),
-    Int64: (2, _number),
-    float: (2, _number),
-    Decimal128: (2, _number),
-    str: (3, lambda value, _: (value,)),
-    dict: (4, _document),
-    DBRef: (4, lambda value, options: _document(value.as_doc(), options)),
-    list: (5, _list),
-    bytes: (6, lambda value, _: (len(value), 0, value)),
-    Binary: (6, lambda value, _: (len(value), value.subtype, bytes(value))),
-    ObjectId: (7, lambda value, _: (value.binary,)),
-    bool: (8, lambda value, _: (value,)),
-    dt.datetime: (9, lambda value, _: (value,)),
-    Timestamp: (10, lambda value, _: (value.time, value.inc)),
-    Regex: (11, lambda value, _: (value.pattern, value.flags)),
-    Code: (12, lambda value, _: (str(value),)),
-    MaxKey: (13, lambda *_: ()),
 }

@@ -22,9 +22,10 @@ from bson.raw_bson import RawBSONDocument
 from mongopatterns._grouping import check_bound
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import bson_identity, check_path, key_filter, key_value
+from mongopatterns.fields import Fields, Shape
 from mongopatterns.indexes import Index
-from mongopatterns.joins._fields import Fields, Shape
-from mongopatterns.joins._keys import found_by, in_order
+from mongopatterns.joins._keys import found_by
+from mongopatterns.order import in_order
 from mongopatterns.specs import check_collection, check_no_place
 
 __all__ = ["Find", "Key", "LoaderPlan", "LoaderSpec"]

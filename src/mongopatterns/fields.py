@@ -9,7 +9,7 @@ from typing import Any
 from mongopatterns.commands import REPLY
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import check_path
-from mongopatterns.joins._keys import Leaves, leaves, leaves_expression, value_at
+from mongopatterns.paths import Leaves, leaves, leaves_expression, value_at
 from mongopatterns.specs import overlap
 
 
