@@ -55,6 +55,11 @@ def lookup_stages(
     return stages
 
 
+def joined_stages(parts: Sequence[JoinPart], params: Mapping[str, Any]) -> list[Stage]:
+    """Build the stages that join everything onto whole documents."""
+    return [*keys_stage(parts), *lookup_stages(parts, params), *given_stage(None, ())] if parts else []
+
+
 def computed_stage(values: Mapping[str, ValueOf]) -> list[Stage]:
     """Build the stage that computes fields of the finished row."""
     found = {name: {"$ifNull": [f"${value.path}", literal(value.default)]} for name, value in values.items()}

@@ -93,7 +93,7 @@ class _Documents(JoinPart):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "sort", check_sort("sort", self.sort))
-        object.__setattr__(self, "joins", _check_joins(self.joins))
+        object.__setattr__(self, "joins", check_joins(self.joins))
         object.__setattr__(self, "_given", Fields.of("fields", self.fields))
         object.__setattr__(self, "fields", fresh(self.fields))
 
@@ -223,7 +223,7 @@ class JoinSpec:
 
     def __post_init__(self) -> None:
         check_collection(self.collection)
-        joins = _check_joins(self.joins)
+        joins = check_joins(self.joins)
         if not joins:
             raise UsageError("joins", "expected at least one of One, Many, CountOf, Exists, SumOf")
         if _depth(joins) > _DEPTH:
@@ -281,13 +281,18 @@ def in_full(part: JoinPart) -> list[tuple[str, int]]:
     return [*part.order, *ties]
 
 
-def _check_joins(joins: object) -> tuple[JoinPart, ...]:
+def check_joins(joins: object, argument: str = "joins") -> tuple[JoinPart, ...]:
+    """Return joins as a tuple.
+
+    Raises:
+        UsageError: If they are no list of joins, or two of them give one field.
+    """
     if isinstance(joins, JoinPart) or not isinstance(joins, Sequence):
-        raise UsageError("joins", f"expected a list of One, Many, CountOf, Exists or SumOf, got {joins!r:.100}")
+        raise UsageError(argument, f"expected a list of One, Many, CountOf, Exists or SumOf, got {joins!r:.100}")
     names: set[str] = set()
     for part in joins:
         if not isinstance(part, JoinPart):
-            raise UsageError("joins", f"expected One, Many, CountOf, Exists or SumOf, got {part!r:.100}")
+            raise UsageError(argument, f"expected One, Many, CountOf, Exists or SumOf, got {part!r:.100}")
         if part.as_ in names:
             raise UsageError("as_", f"two joins give {part.as_!r}: give one of them another as_=")
         names.add(part.as_)
