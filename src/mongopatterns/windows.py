@@ -29,7 +29,9 @@ __all__ = [
     "Unit",
     "check_length",
     "check_zone",
+    "day_of",
     "length_name",
+    "midnight",
     "nominal_seconds",
 ]
 
@@ -39,6 +41,7 @@ Unit: TypeAlias = Literal["hour", "day", "week", "month"]
 Align: TypeAlias = Literal["calendar", "first_use"]
 """Where windows begin: with the calendar's, or with the first charge after the last one has ended."""
 
+_HALF_DAY: Final = dt.timedelta(hours=12)
 _HOUR_MS: Final = 3_600_000
 _MS: Final = dt.timedelta(milliseconds=1)
 _LONGEST: Final = dt.timedelta(days=3660)
@@ -86,6 +89,18 @@ def nominal_seconds(name: str) -> int | None:
     if match := re.fullmatch(r"(\d+)(ms|[dhms])", name):
         return int(match[1]) * _NAMES[match[2]] // 1000
     return _NOMINAL.get(name)
+
+
+def day_of(start: dt.datetime, zone: str) -> dt.date:
+    """Return the local day that begins at an instant: by its middle, which no clock change moves to another day."""
+    return (start + _HALF_DAY).astimezone(ZoneInfo(zone)).date()
+
+
+def midnight(day: dt.date, zone: str) -> dt.datetime:
+    """Return the start of a local day: the second of two midnights, the end of the gap where there is none."""
+    tz = ZoneInfo(zone)
+    midnights = (dt.datetime(day.year, day.month, day.day, tzinfo=tz, fold=fold) for fold in (0, 1))
+    return max(each.astimezone(dt.timezone.utc) for each in midnights)
 
 
 class Cycle(Protocol):
@@ -164,34 +179,24 @@ class Calendar:
         if self.unit == "hour":
             past = dt.timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
             return now - past + dt.timedelta(hours=1)
-        return self._midnight(_next_first_day(local.date(), self.unit, 1))
+        return midnight(_next_first_day(local.date(), self.unit, 1), self.zone)
 
     def later(self, end: dt.datetime, steps: int) -> dt.datetime:
         """Go `steps` windows on from the end of one."""
         if self.unit == "hour":
             return end + dt.timedelta(hours=steps)
-        return self._midnight(_next_first_day(self._day_of(end), self.unit, steps))
+        return midnight(_next_first_day(day_of(end, self.zone), self.unit, steps), self.zone)
 
     def idle_until(self, end: dt.datetime, now: dt.datetime) -> int:
         """Count the whole windows between the end of one and the one that holds `now`."""
         if self.unit == "hour":
             return max(0, (self.end_of(now) - end) // dt.timedelta(hours=1) - 1)
-        first, today = self._day_of(end), now.astimezone(ZoneInfo(self.zone)).date()
+        first, today = day_of(end, self.zone), now.astimezone(ZoneInfo(self.zone)).date()
         if self.unit == "month":
             return max(0, (today.year - first.year) * 12 + today.month - first.month)
         if self.unit == "week":
             return max(0, ((today - dt.timedelta(today.weekday())) - (first - dt.timedelta(first.weekday()))).days // 7)
         return max(0, (today - first).days)
-
-    def _day_of(self, end: dt.datetime) -> dt.date:
-        """Return the day that begins at a boundary: by its middle, which no clock change moves to another day."""
-        return (end + dt.timedelta(hours=12)).astimezone(ZoneInfo(self.zone)).date()
-
-    def _midnight(self, day: dt.date) -> dt.datetime:
-        """Return the start of a day: the second of two midnights, the end of the gap where there is none."""
-        zone = ZoneInfo(self.zone)
-        midnights = (dt.datetime(day.year, day.month, day.day, tzinfo=zone, fold=fold) for fold in (0, 1))
-        return max(midnight.astimezone(dt.timezone.utc) for midnight in midnights)
 
 
 @dataclass(frozen=True, slots=True)
