@@ -11,6 +11,7 @@ MongoPatternsError
 ├── NotSent               outcome: time ran out before the call was sent (also a TimeoutError)
 ├── StateError            the world: what a document holds is not what the spec describes
 ├── DeploymentError       the world: the server is missing, too old or not able
+├── ResultTooLarge        the world: a branch of a report found more than it may hold
 ├── MissingIndex          the world: no index serves what is asked, and the server would read whole collections
 └── RepeatedCommands      tests: the same command shape was sent too often (also an AssertionError)
 ```
@@ -51,6 +52,7 @@ __all__ = [
     "NotSent",
     "OutcomeUnknown",
     "RepeatedCommands",
+    "ResultTooLarge",
     "StateError",
     "UsageError",
     "may_have_applied",
@@ -181,6 +183,24 @@ class StateError(MongoPatternsError):
 
 class DeploymentError(MongoPatternsError):
     """Report a server that is missing, too old, or not able to do what is asked of it."""
+
+
+class ResultTooLarge(MongoPatternsError):
+    """Report that a branch of a report found more than it may hold: nothing is cut off in silence.
+
+    Attributes:
+        branch: The name of the branch.
+        problem: What was too large, and what to do about it.
+    """
+
+    def __init__(self, branch: str, problem: str) -> None:
+        super().__init__(f"branch {branch!r}: {problem}")
+        self.branch = branch
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the parts when the error crosses a process."""
+        return type(self), (self.branch, self.problem)
 
 
 class MissingIndex(MongoPatternsError):
