@@ -15,6 +15,7 @@ PURE = [
     "_grouping",
     "amounts",
     "commands",
+    "conditions",
     "errors",
     "expressions",
     "fields",
