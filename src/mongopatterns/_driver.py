@@ -28,10 +28,12 @@ _LONGEST = 10 * 86_400  # the server counts milliseconds in 32 bits
 _UNKNOWN_SYNTAX = frozenset({9, 168, 31325, 40324, 40415})
 
 
-def collection_of(target: Any, name: str, durability: Durability, *, asynchronous: bool) -> Any:
+def collection_of(
+    target: Any, name: str, durability: Durability, read_preference: Any = None, *, asynchronous: bool
+) -> Any:
     """Return the collection to work on, with this package's own options whatever options `target` came with.
 
-    Majority (unless relaxed) and primary, so that what is acknowledged stays and what is read is current; aware
+    Majority and primary (unless told), so that what is acknowledged stays and what is read is current; aware
     datetimes and plain dicts, so that replies can be read. What is the caller's stays: the representation of
     UUIDs, which is how their keys are stored, and of the write concern its `wtimeout` and `j=True`.
 
@@ -52,6 +54,9 @@ def collection_of(target: Any, name: str, durability: Durability, *, asynchronou
         raise UsageError("target", f"{kind.__name__} belongs to {world} driver: use {twin}")
     if not isinstance(durability, Durability):
         raise UsageError("durability", f"expected Durability.MAJORITY or Durability.FAST, got {durability!r}")
+    if read_preference is not None and not hasattr(read_preference, "mongos_mode"):
+        hint = "expected one of pymongo.ReadPreference, such as ReadPreference.SECONDARY_PREFERRED"
+        raise UsageError("read_preference", f"{hint}, got {read_preference!r:.100}")
     given = collection.write_concern.document
     options: CodecOptions[dict[str, Any]] = CodecOptions(
         document_class=dict,
@@ -62,7 +67,7 @@ def collection_of(target: Any, name: str, durability: Durability, *, asynchronou
     )
     return collection.with_options(
         codec_options=options,
-        read_preference=ReadPreference.PRIMARY,
+        read_preference=read_preference or ReadPreference.PRIMARY,
         read_concern=ReadConcern(),
         write_concern=WriteConcern(
             w="majority" if durability is Durability.MAJORITY else 1,
@@ -70,6 +75,28 @@ def collection_of(target: Any, name: str, durability: Durability, *, asynchronou
             j=given.get("j") or None,
         ),
     )
+
+
+class SnapshotAt(ReadConcern):
+    """A read concern that reads what was there at a cluster time.
+
+    The driver's own has no place for the time: a session has one, and no two commands of a session may be under way
+    at once.
+    """
+
+    def __init__(self, time: Any) -> None:
+        super().__init__("snapshot")
+        self._time = time
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What is sent."""
+        return {**super().document, "atClusterTime": self._time}
+
+
+def at_time(collection: Any, time: Any) -> Any:
+    """Return a collection that is read as it was at a cluster time; as it is, for None."""
+    return collection if time is None else collection.with_options(read_concern=SnapshotAt(time))
 
 
 def deadline(timeout: float | None) -> AbstractContextManager[Any]:

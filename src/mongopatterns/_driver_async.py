@@ -5,8 +5,9 @@ The hand-written sibling is `_driver_sync.py`; both offer the same names.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from pymongo.errors import PyMongoError
 
 from mongopatterns._driver import collection_of, deadline, refuse_old_server, suspects_old_server
+from mongopatterns.commands import Read
 from mongopatterns.typing import AsyncCollectionLike, AsyncDatabaseLike, Durability
 
 T = TypeVar("T")
@@ -23,9 +25,13 @@ _HELLO_SECONDS = 5
 Target = AsyncDatabaseLike[Any] | AsyncCollectionLike[Any]
 
 
-def bind(target: Target, name: str, durability: Durability) -> AsyncCollectionLike[dict[str, Any]]:
+def bind(
+    target: Target, name: str, durability: Durability, read_preference: Any = None
+) -> AsyncCollectionLike[dict[str, Any]]:
     """Return the collection to work on (see `collection_of`)."""
-    collection: AsyncCollectionLike[dict[str, Any]] = collection_of(target, name, durability, asynchronous=True)
+    collection: AsyncCollectionLike[dict[str, Any]] = collection_of(
+        target, name, durability, read_preference, asynchronous=True
+    )
     return collection
 
 
@@ -34,6 +40,32 @@ async def settle(value: T | Awaitable[T]) -> T:
     if inspect.isawaitable(value):
         return await value
     return value
+
+
+async def documents(collection: Any, read: Read, session: Any) -> list[dict[str, Any]]:
+    """Read all that a read gives; of a command its one reply."""
+    if read.method == "command":
+        asked = {**read.call(session), "read_preference": collection.read_preference}
+        return [await collection.database.command(**asked)]
+    cursor = await settle(getattr(collection, read.method)(**read.call(session)))
+    found: list[dict[str, Any]] = await cursor.to_list(None)
+    return found
+
+
+async def together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Make calls at the same time, and return what they return, in order.
+
+    The first that fails cancels the others, which are over when its error is raised.
+    """
+    if len(calls) == 1:
+        return [await calls[0]()]
+    tasks = [asyncio.ensure_future(call()) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class call:  # noqa: N801  # reads as the statement that it is: `with call(...)`

@@ -5,13 +5,17 @@ The hand-written sibling is `_driver_async.py`; both offer the same names.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, TypeVar
 
 from pymongo.errors import PyMongoError
 
 from mongopatterns._driver import collection_of, deadline, refuse_old_server, suspects_old_server
+from mongopatterns.commands import Read
 from mongopatterns.typing import CollectionLike, DatabaseLike, Durability
 
 T = TypeVar("T")
@@ -21,15 +25,41 @@ _HELLO_SECONDS = 5
 Target = DatabaseLike[Any] | CollectionLike[Any]
 
 
-def bind(target: Target, name: str, durability: Durability) -> CollectionLike[dict[str, Any]]:
+def bind(
+    target: Target, name: str, durability: Durability, read_preference: Any = None
+) -> CollectionLike[dict[str, Any]]:
     """Return the collection to work on (see `collection_of`)."""
-    collection: CollectionLike[dict[str, Any]] = collection_of(target, name, durability, asynchronous=False)
+    collection: CollectionLike[dict[str, Any]] = collection_of(
+        target, name, durability, read_preference, asynchronous=False
+    )
     return collection
 
 
 def settle(value: T) -> T:
     """Return what the driver handed back: here it is always the thing itself."""
     return value
+
+
+def documents(collection: Any, read: Read, session: Any) -> list[dict[str, Any]]:
+    """Read all that a read gives; of a command its one reply."""
+    if read.method == "command":
+        asked = {**read.call(session), "read_preference": collection.read_preference}
+        return [collection.database.command(**asked)]
+    cursor = settle(getattr(collection, read.method)(**read.call(session)))
+    found: list[dict[str, Any]] = cursor.to_list(None)
+    return found
+
+
+def together(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Make calls at the same time, and return what they return, in order.
+
+    Threads are begun for it and are over when it returns. If a call fails, its error is raised when all are over.
+    """
+    if len(calls) == 1:
+        return [calls[0]()]
+    # (each in a copy of the context, in which the driver keeps the deadline)
+    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        return [made.result() for made in [pool.submit(copy_context().run, call) for call in calls]]
 
 
 class call:  # noqa: N801  # reads as the statement that it is: `with call(...)`

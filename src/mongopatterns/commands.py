@@ -17,6 +17,10 @@ from mongopatterns.specs import KeyedSpec
 REPLY: Final = "_mongopatterns"
 """The one field of a projected reply."""
 
+NOT_TOLD: Final = frozenset({13, 26, 166, 8000})
+"""What is answered to those who may not ask about a collection (13; by Atlas 8000), and where there is none (26) or a
+view (166)."""
+
 _ALL: Final = 2**31 - 1  # what no first answer holds
 
 
@@ -77,12 +81,14 @@ class Read:
         arguments: What it is called with.
         apart: Whether it asks about a collection and not for documents: never within a transaction, which forbids it,
             and it may be refused.
+        at: The cluster time that it reads at; None: whatever is there.
     """
 
     collection: str
     method: str
     arguments: dict[str, Any]
     apart: bool = False
+    at: Any = None
 
     def call(self, session: Any) -> dict[str, Any]:
         """Return the arguments of the call."""

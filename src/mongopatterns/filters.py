@@ -62,7 +62,7 @@ class Where:
             encode(self.bound(dict.fromkeys(self.params, ())), codec_options=ANY_UUID)
         except (InvalidDocument, OverflowError, UnicodeError) as error:
             raise UsageError("where", f"cannot be sent: {error}") from None
-        self.equal = tuple(path for path, test in where.items() if not path.startswith("$") and _is_equality(test))
+        self.equal = tuple(path for path, test in where.items() if not path.startswith("$") and is_equality(test))
 
     def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the filter with the values of a call."""
@@ -100,7 +100,8 @@ def _sendable(name: str, value: Any) -> Any:
     return value
 
 
-def _is_equality(test: Any) -> bool:
+def is_equality(test: Any) -> bool:
+    """Tell whether what a filter says of a path is that it equals one value, which is not null."""
     if isinstance(test, Mapping):
         return list(test) == ["$eq"] or not any(str(name).startswith("$") for name in test)
     return test is not None and not isinstance(test, (re.Pattern, Regex))

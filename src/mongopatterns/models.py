@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ from bson import ObjectId
 
 from mongopatterns.errors import UsageError
 
-__all__ = ["ObjectIdStr", "decode_all"]
+__all__ = ["ObjectIdStr", "decode_all", "decode_parts"]
 
 
 class ObjectIdStr(str):
@@ -52,6 +53,21 @@ def decode_all(documents: Sequence[Mapping[str, Any]], model: type[Any] | None) 
         adapt = _adapter.__wrapped__
     validate = adapt(model)
     return [validate(dict(document)) for document in documents]
+
+
+def decode_parts(parts: Mapping[str, Any], models: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Return named parts, each of them a row, a list of rows, or a page with `items`, with rows of their models."""
+    return {name: _decoded(part, models.get(name)) for name, part in parts.items()}
+
+
+def _decoded(part: Any, model: type[Any] | None) -> Any:
+    if model is None:
+        return part
+    if isinstance(part, Mapping):
+        return decode_all([part], model)[0]
+    if isinstance(part, list):
+        return decode_all(part, model)
+    return replace(part, items=decode_all(part.items, model))
 
 
 @lru_cache(maxsize=256)

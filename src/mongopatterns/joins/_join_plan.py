@@ -14,7 +14,7 @@ from typing import Any, Final
 from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
-from mongopatterns.commands import REPLY, Read
+from mongopatterns.commands import NOT_TOLD, REPLY, Read
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import ANY_UUID
 from mongopatterns.fields import Fields, fresh
@@ -30,10 +30,6 @@ from mongopatterns.specs import check_sort
 
 STREAMED: Final = 1000
 """How many parents of a stream are joined at a time."""
-
-# What is answered to those who may not ask about a collection (13; by Atlas 8000), and where there is none (26) or a
-# view (166).
-_NOT_TOLD: Final = frozenset({13, 26, 166, 8000})
 
 _MOST: Final = 2**63 - 1
 _ANY: Final = ""  # no name of a field
@@ -171,7 +167,7 @@ class JoinPlan:
         Raises:
             OperationFailure: If it is about anything else.
         """
-        if not read.apart or error.code not in _NOT_TOLD:
+        if not read.apart or error.code not in NOT_TOLD:
             raise error
 
     def _params(self, params: object) -> Mapping[str, Any]:
