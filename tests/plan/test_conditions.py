@@ -105,6 +105,9 @@ def test_shapes() -> None:
     assert condition(Where({"$expr": "$a"})) == {"$and": ["$a"]}
     assert condition(Where({"a": {"$eq": 1}})) == one
     assert condition(Where({"a": Param("x")}), {"x": 1}) == one
+    # A list as a whole is compared only where one value is a list.
+    assert "$or" not in str(condition(Where({"a": {"$in": [1, 2]}})))
+    assert "$or" in str(condition(Where({"a": {"$in": [1, [2]]}})))
 
 
 def test_a_list_is_searched_and_a_long_one_is_looked_up() -> None:

@@ -173,7 +173,13 @@ STORED: list[Any] = [
 for one in [*SCALARS, *PATTERNS, *WHOLES, {"$gt": 0}]:
     STORED += [{"a": one}, {"a": [one]}, {"a": [2, one]}, {"a": [[one]]}, {"a": {"b": one}}, {"a": {"b": [one]}}]
     STORED += [{"a": {"b": [[one]]}}, {"a": [{"b": one}]}, {"a": [{"b": [one]}]}, {"a": [{"b": [[one]]}, "x"]}]
-    STORED += [{"a": [[{"b": one}]]}]
+    STORED += [
+        {"a": [[{"b": one}]]},
+        {"a": {"b": {"c": one}}},
+        {"a": [{"b": {"c": one}}]},
+        {"a": {"b": [{"c": [one]}]}},
+    ]
+    STORED += [{"a": [{"b": [{"c": one}, {}]}]}, {"a": [{"b": [{"c": [[one]]}, 1]}]}, {"a": [{"b": [[{"c": one}]]}]}]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +202,7 @@ def operands(operator: str) -> list[Any]:
     return [value for value in values if operator == "$ne" or not (isinstance(value, Code) and value.scope is not None)]
 
 
-@pytest.mark.parametrize("path", ["a", "a.b"])
+@pytest.mark.parametrize("path", ["a", "a.b", "a.b.c"])
 @pytest.mark.parametrize("operator", ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"])
 def test_every_operator_with_every_value(stored_of_all_kinds: Any, operator: str, path: str) -> None:
     """One operator and one value of any kind, against every kind of value at any place."""
