@@ -3,6 +3,7 @@
 ```
 MongoPatternsError
 ├── UsageError            misuse: the call is wrong whenever it runs (also a ValueError)
+│   └── InvalidCursor     a cursor of a page that is none, was changed, or belongs to something else
 ├── LimitExceeded         outcome: there was no room; nothing was written
 ├── Conflict              outcome: what is stored already stands against the call; nothing was written
 ├── NotHeld               outcome: the seat or slot is not held, or not any more; nothing was written
@@ -44,6 +45,7 @@ __all__ = [
     "Conflict",
     "DeploymentError",
     "DocumentNotFound",
+    "InvalidCursor",
     "LimitExceeded",
     "MissingIndex",
     "MissingIndexWarning",
@@ -81,6 +83,28 @@ class UsageError(MongoPatternsError, ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the two parts when the error crosses a process."""
         return type(self), (self.argument, str(self).removeprefix(f"{self.argument}: "))
+
+
+class InvalidCursor(UsageError):
+    """Report a cursor that a pager cannot go on with. Nothing was sent.
+
+    A cursor comes from a client: a web application answers with 400.
+
+    Attributes:
+        argument: `"cursor"`.
+        reason: `"malformed"`: it is no cursor; `"signature"`: it was changed, or sealed with another secret;
+            `"version"`: another version of this package wrote it; `"filter"`: it belongs to another sort or filter.
+    """
+
+    reason: str
+
+    def __init__(self, reason: str, problem: str, argument: str = "cursor") -> None:
+        super().__init__(argument, problem)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the parts when the error crosses a process."""
+        return type(self), (self.reason, str(self).removeprefix(f"{self.argument}: "), self.argument)
 
 
 class LimitExceeded(MongoPatternsError):

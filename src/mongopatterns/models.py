@@ -11,7 +11,7 @@ from bson import ObjectId
 
 from mongopatterns.errors import UsageError
 
-__all__ = ["ObjectIdStr", "decode_all", "decode_parts"]
+__all__ = ["ObjectIdStr", "decode_all", "decode_page", "decode_parts"]
 
 
 class ObjectIdStr(str):
@@ -67,7 +67,12 @@ def _decoded(part: Any, model: type[Any] | None) -> Any:
         return decode_all([part], model)[0]
     if isinstance(part, list):
         return decode_all(part, model)
-    return replace(part, items=decode_all(part.items, model))
+    return decode_page(part, model)
+
+
+def decode_page(page: Any, model: type[Any] | None) -> Any:
+    """Return a page with `items` as instances of `model`, or as they are."""
+    return page if model is None else replace(page, items=decode_all(page.items, model))
 
 
 @lru_cache(maxsize=256)

@@ -107,3 +107,25 @@ def check_sort(argument: str, sort: object) -> Sort | None:
             raise UsageError(argument, f"{path!r} is named twice")
         checked[path] = direction
     return tuple(checked.items())
+
+
+def check_stages(argument: str, stages: object, *, least: int = 0) -> tuple[dict[str, Any], ...]:
+    """Return stages of a caller's own, as a copy.
+
+    Raises:
+        UsageError: If they are no list of stages that read.
+    """
+    if isinstance(stages, (Mapping, str, bytes)) or not isinstance(stages, Sequence) or len(stages) < least:
+        raise UsageError(argument, f"expected a list of stages such as [{{'$match': ...}}], got {stages!r:.100}")
+    for stage in stages:
+        if not isinstance(stage, Mapping) or len(stage) != 1 or not str(next(iter(stage))).startswith("$"):
+            raise UsageError(argument, f"expected stages such as {{'$match': ...}}, got {stage!r:.100}")
+        if {"$out", "$merge"} & stage.keys():
+            raise UsageError(argument, f"{next(iter(stage))} writes, and what is read here does not")
+    return tuple(_copied(stage) for stage in stages)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, (list, tuple)) else value

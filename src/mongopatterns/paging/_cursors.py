@@ -1,0 +1,154 @@
+"""Cursors: positions in an order as text that a client carries, and cannot change without being noticed. Pure.
+
+A cursor is base64url of a version, flags, a fingerprint of what it belongs to, the values of the position as BSON, and
+a seal over all of it: an HMAC-SHA256 under the secret if there is one, else under none. That finds damage; but whoever
+wants to can then make another cursor, and so choose where a page begins. The filter is the caller's, and not in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bson import decode, encode
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+
+from mongopatterns.errors import InvalidCursor, UsageError
+from mongopatterns.expressions import ANY_UUID
+
+VERSION: Final = 1
+MAX_LENGTH: Final = 8192
+"""How many characters a cursor has at most."""
+
+_BACKWARD: Final = 1
+_INCLUSIVE: Final = 2
+_PRINT: Final = 12
+_SEAL: Final = 16
+_HEAD: Final = 2 + _PRINT
+_LEAST_SECRET: Final = 16
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a page begins.
+
+    Attributes:
+        values: The values of a document's sort keys.
+        backward: Whether the page lies before it.
+        inclusive: Whether the document itself belongs to the page.
+    """
+
+    values: tuple[Any, ...]
+    backward: bool = False
+    inclusive: bool = False
+
+
+class Cursors:
+    """Write and read cursors.
+
+    Args:
+        secret: Text or bytes that cursors are sealed with, or a list of them: the first seals, all are accepted. None:
+            a plain hash.
+        codec_options: How values are stored.
+
+    Raises:
+        UsageError: If a secret is shorter than 16 bytes.
+    """
+
+    def __init__(self, secret: object = None, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
+        self._secrets = _check_secret(secret)
+        self._codec_options = codec_options
+
+    def write(self, position: Position, fingerprint: bytes) -> str:
+        """Return a cursor.
+
+        Raises:
+            UsageError: If it would be longer than 8,192 characters.
+        """
+        flags = _BACKWARD * position.backward | _INCLUSIVE * position.inclusive
+        values = encode({"v": list(position.values)}, codec_options=self._codec_options)
+        body = bytes([VERSION, flags]) + fingerprint + values
+        text = base64.urlsafe_b64encode(body + _seal(self._secrets[0], body)).rstrip(b"=").decode()
+        if len(text) > MAX_LENGTH:
+            problem = (
+                f"a document's sort keys are too large for a cursor ({len(values):,} bytes): sort by shorter values"
+            )
+            raise UsageError("sort", problem)
+        return text
+
+    def read(self, cursor: object, fingerprint: bytes, keys: int) -> Position:
+        """Return the position that a cursor holds.
+
+        Args:
+            cursor: What a client gave.
+            fingerprint: Of what it has to belong to.
+            keys: How many sort keys there are.
+
+        Raises:
+            InvalidCursor: If it is none, was changed, or belongs to something else.
+        """
+        if not isinstance(cursor, str) or not 0 < len(cursor) <= MAX_LENGTH:
+            raise InvalidCursor("malformed", f"expected the text of a cursor, got {cursor!r:.50}")
+        try:
+            sealed = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidCursor("malformed", "it is not the text of a cursor") from None
+        # (several texts may stand for the same bytes: one of them is the cursor)
+        if base64.urlsafe_b64encode(sealed).rstrip(b"=").decode() != cursor or len(sealed) <= _HEAD + _SEAL:
+            raise InvalidCursor("malformed", "it is not the text of a cursor")
+        body, seal = sealed[:-_SEAL], sealed[-_SEAL:]
+        if body[0] != VERSION:
+            raise InvalidCursor("version", "it was written by another version: begin with the first page")
+        if not any(hmac.compare_digest(_seal(secret, body), seal) for secret in self._secrets):
+            raise InvalidCursor("signature", "it was changed, or sealed with another secret")
+        if body[2:_HEAD] != fingerprint:
+            raise InvalidCursor("filter", "it belongs to another sort or filter: begin with the first page")
+        try:
+            values = decode(body[_HEAD:], codec_options=self._codec_options)["v"]
+        except (BSONError, KeyError):
+            raise InvalidCursor("malformed", "it holds no position") from None
+        if not isinstance(values, list) or len(values) != keys or body[1] > (_BACKWARD | _INCLUSIVE):
+            raise InvalidCursor("malformed", "it holds no position")
+        return Position(tuple(values), bool(body[1] & _BACKWARD), bool(body[1] & _INCLUSIVE))
+
+
+def fingerprint(parts: Mapping[str, Any], codec_options: CodecOptions[Any] = ANY_UUID) -> bytes:
+    """Return what tells one collection, sort and filter from another; the order of a filter's names is none of it.
+
+    Raises:
+        bson.errors.InvalidDocument: If a part cannot be sent.
+    """
+    return hashlib.sha256(encode(_sorted(parts), codec_options=codec_options)).digest()[:_PRINT]
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _sorted(value[name]) for name in sorted(value, key=str)}
+    return [_sorted(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _seal(secret: bytes, body: bytes) -> bytes:
+    return hmac.new(secret, body, hashlib.sha256).digest()[:_SEAL]
+
+
+def _check_secret(secret: object) -> tuple[bytes, ...]:
+    if secret is None:
+        return (b"",)
+    given = [secret] if isinstance(secret, (str, bytes)) else secret
+    if not isinstance(given, Sequence) or not given:
+        raise UsageError("secret", "expected text, bytes, or a list of them")
+    found = []
+    for each in given:
+        if not isinstance(each, (str, bytes)):
+            raise UsageError("secret", "expected text, bytes, or a list of them")
+        key = each.encode() if isinstance(each, str) else each
+        if len(key) < _LEAST_SECRET:
+            raise UsageError("secret", f"expected at least {_LEAST_SECRET} bytes, such as secrets.token_bytes(32)")
+        found.append(key)
+    return tuple(found)

@@ -1,0 +1,72 @@
+"""What comes after a document in an order: the filter that says so, exactly as the server sorts. Pure.
+
+A document comes after another if it is equal to it in the first keys of the order and greater in the next one: a filter
+for each key. In an `$or`, the server reads each from an index and merges them, so that nothing is sorted.
+
+Greater is meant as the server sorts, across all types. A plain `$gt` is not: it finds values of the same type alone. So
+one key is compared by `$expr`, which knows all types, and has two ways of its own: it tells null from what is missing,
+which are one value to a sort, and are therefore named apart; and it looks at a list as a whole, where a sort looks
+into it. A document with a list in its sort keys is therefore refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bson import MaxKey, MinKey
+
+from mongopatterns.expressions import literal
+from mongopatterns.specs import Sort
+
+Filter = dict[str, Any]
+
+
+def after(order: Sort, values: Sequence[Any], where: Mapping[str, Any], *, inclusive: bool = False) -> list[Filter]:
+    """Build the filters for what comes after a position, of the documents that match another filter.
+
+    No document matches two of them, and what the first one finds comes before what the second one finds, and so on.
+
+    Args:
+        order: The order.
+        values: The position: a value for each of its keys; None for what is missing or null.
+        where: The other filter. It is repeated in each of them: an index is chosen for each by itself.
+        inclusive: Whether the position itself belongs to it.
+    """
+    found: list[list[Filter]] = []
+    equal: list[Filter] = []
+    for (path, direction), value in zip(order, values, strict=True):
+        if (beyond := _beyond(path, direction, value)) is not None:
+            found.append([*equal, beyond])
+        equal.append(_equal(path, value))
+    if inclusive:
+        found.append(equal)
+    return [{"$and": [where, *terms] if where else terms} for terms in reversed(found)]
+
+
+def merges(values: Sequence[Any]) -> bool:
+    """Tell whether the server keeps the order when it merges what the filters of a position find.
+
+    It compares the documents, and then null is more than what is missing, although an index and a sort hold them equal
+    (seen on MongoDB 6.0). That is wrong where two of the filters find documents by the same null: if one of the keys
+    before the last two is null.
+    """
+    return not any(value is None for value in values[:-2])
+
+
+def _equal(path: str, value: Any) -> Filter:
+    """Find what a sort does not tell from a value: of null also what is missing."""
+    return {path: {"$eq": value}}
+
+
+def _beyond(path: str, direction: int, value: Any) -> Filter | None:
+    """Find what a sort puts behind a value; None if there can be nothing."""
+    if direction == 1:
+        if isinstance(value, MaxKey):
+            return None
+        return {"$expr": {"$gt": [f"${path}", literal(value)]}}
+    if isinstance(value, MinKey):
+        return None
+    if value is None:
+        return {path: {"$eq": MinKey()}}
+    return {"$expr": {"$lt": [f"${path}", literal(value)]}}

@@ -1,0 +1,429 @@
+"""How pages are read: what is sent, and how the answers become pages and cursors. Pure.
+
+A call is a generator of reads, as that of a join is: the documents of the page first, and one more, which tells whether
+there is another page; then one read for each join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidDocument
+
+from mongopatterns.commands import NOT_TOLD, Read
+from mongopatterns.errors import StateError, UsageError
+from mongopatterns.expressions import ANY_UUID
+from mongopatterns.fields import Fields, Shape
+from mongopatterns.filters import check_params, is_equality
+from mongopatterns.findings import Finding, Severity
+from mongopatterns.indexes import Index
+from mongopatterns.joins._join_batch import Documents, Level
+from mongopatterns.joins._join_lookup import joined_stages
+from mongopatterns.paging._cursors import Cursors, Position, fingerprint
+from mongopatterns.paging._keyset import after, merges
+from mongopatterns.paging._pager_spec import Page, PagerSpec, check_limit, wanted
+from mongopatterns.specs import Sort
+
+STREAMED: Final = 1000
+"""How many documents of a stream are read at a time."""
+
+_SIMPLE: Final = {"locale": "simple"}
+
+
+@dataclass(frozen=True)
+class PagerExplanation:
+    """What a call would do.
+
+    Attributes:
+        command: What is sent for the documents, as `(collection, method, arguments)`; joins come after it.
+        index: The index that serves it best; None if every collection has it, or `source` makes the documents.
+        served_by: The name of an index that is there and serves it; None if there is none, or nobody may know.
+        findings: That none is there.
+    """
+
+    command: tuple[str, str, dict[str, Any]]
+    index: Index | None
+    served_by: str | None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """What a call asks for, checked.
+
+    Attributes:
+        filter: Which documents.
+        params: The values of the call.
+        position: Where the page begins; None: at the start.
+        limit: How many documents it has.
+        fields: What is given of them.
+        fingerprint: What cursors of this query belong to.
+    """
+
+    filter: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    position: Position | None = None
+    limit: int = 50
+    fields: Fields | None = None
+    fingerprint: bytes = b""
+
+    @property
+    def backward(self) -> bool:
+        """Whether the page lies before its position."""
+        return self.position is not None and self.position.backward
+
+
+@dataclass
+class Call:
+    """One call under way.
+
+    Attributes:
+        steps: What is still to be read.
+        result: What came of it, when there is nothing more to read.
+    """
+
+    steps: Generator[Read, Any, Any]
+    result: Any = None
+
+
+@dataclass
+class Walk:
+    """A stream under way.
+
+    Attributes:
+        query: What is read next; None if nothing is left.
+    """
+
+    query: PageQuery | None
+
+
+class PagerPlan:
+    """Read the pages of one spec.
+
+    Args:
+        spec: What the pages are.
+        collection: The name of the collection, where it is not that of the spec.
+        secret: What cursors are sealed with.
+        codec_options: How the collection's values are stored.
+    """
+
+    def __init__(
+        self,
+        spec: PagerSpec,
+        collection: str | None = None,
+        *,
+        secret: Any = None,
+        codec_options: CodecOptions[Any] = ANY_UUID,
+    ) -> None:
+        self.spec = checked(spec)
+        self._collection = collection or spec.collection
+        self._codec_options = codec_options
+        self._cursors = Cursors(secret, codec_options)
+        self._paths = [path for path, _ in spec.order]
+        self._collation = dict(spec.collation) if spec.collation is not None else _SIMPLE
+
+    @property
+    def joined(self) -> list[str]:
+        """The names of the collections that are joined."""
+        return list(dict.fromkeys(read.collection for read in self._level(PageQuery(), bound=False).reads()))
+
+    # What a caller asks for ......................................................................................
+
+    def query(
+        self,
+        filter: object,  # noqa: A002  # as PyMongo calls it
+        *,
+        params: object = None,
+        cursor: object = None,
+        limit: object = None,
+        fields: object = None,
+    ) -> PageQuery:
+        """Check what a caller asks for, and read its cursor."""
+        if filter is not None and not isinstance(filter, Mapping):
+            raise UsageError("filter", f"expected a filter, got {filter!r:.100}")
+        where: Mapping[str, Any] = filter or {}
+        given = check_params(self.spec.params, params)
+        for part in self.spec.parts if given else ():
+            part.filter.bound(given)
+        try:
+            mark = fingerprint(
+                {
+                    "collection": self.spec.collection,
+                    "sort": [list(pair) for pair in self.spec.order],
+                    "collation": self._collation,
+                    "source": list(self.spec.source),
+                    "filter": where,
+                },
+                self._codec_options,
+            )
+        except (InvalidDocument, OverflowError, UnicodeError, ValueError) as error:
+            raise UsageError("filter", f"cannot be sent: {error}") from None
+        return PageQuery(
+            where,
+            given,
+            None if cursor is None else self._cursors.read(cursor, mark, len(self._paths)),
+            self.spec.limit if limit is None else check_limit(limit),
+            self.spec.given if fields is None else Fields.of("fields", fields),
+            mark,
+        )
+
+    def again(self, call: Call, reply: Any) -> Read | None:
+        """Return what is to be read next, given the last answer; None if the call is over."""
+        try:
+            return call.steps.send(reply)
+        except StopIteration as end:
+            call.result = end.value
+            return None
+
+    # Calls .......................................................................................................
+
+    def find(self, query: PageQuery) -> Call:
+        """Read a page."""
+        return Call(self._find(query))
+
+    def walk(self, query: PageQuery) -> Walk:
+        """Begin to read everything."""
+        return Walk(query)
+
+    def further(self, walk: Walk) -> Call:
+        """Read the next documents of a stream; there are none if it is over."""
+        return Call(self._further(walk))
+
+    def explain(self, query: PageQuery) -> Call:
+        """Tell what `find` would do."""
+        return Call(self._explain(query))
+
+    def _find(self, query: PageQuery) -> Generator[Read, Any, Page[Any]]:
+        level = self._level(query)
+        documents = yield self._read(query, level.shape)
+        page, _ = yield from self._finished(query, documents, level)
+        return page
+
+    def _further(self, walk: Walk) -> Generator[Read, Any, Documents]:
+        query = walk.query
+        if query is None:
+            return []
+        level = self._level(query)
+        documents = yield self._read(query, level.shape)
+        page, last = yield from self._finished(query, documents, level)
+        walk.query = None if page.next is None else replace(query, position=last)
+        return page.items
+
+    def _finished(
+        self, query: PageQuery, documents: Documents, level: Level
+    ) -> Generator[Read, Any, tuple[Page[Any], Position | None]]:
+        """Join onto the documents of a page, and make one of them; say as well where the next one begins."""
+        more = len(documents) > query.limit
+        items = documents[: query.limit]
+        keys = self._values(items, level.shape)
+        yield from level.attach(items, level.asked(items))
+        level.shape.clean(items)
+        page = self._page(query, items, keys, more=more)
+        return page, Position(keys[-1]) if keys else None
+
+    def _explain(self, query: PageQuery) -> Generator[Read, Any, PagerExplanation]:
+        read = self._read(query, self._level(query).shape)
+        index = None if self.spec.source else self._index(query)
+        indexes = yield Read(self._collection, "list_indexes", {}, apart=True)
+        name = self._served(query, indexes) if indexes else None
+        findings = self.unserved(query, indexes) if indexes else []
+        return PagerExplanation((read.collection, read.method, read.arguments), index, name, tuple(findings))
+
+    def refused(self, read: Read, error: Any) -> None:
+        """Go on without what nobody can tell about a collection.
+
+        Raises:
+            OperationFailure: If it is about anything else.
+        """
+        if not read.apart or error.code not in NOT_TOLD:
+            raise error
+
+    # What is sent ................................................................................................
+
+    def _level(self, query: PageQuery, *, bound: bool = True) -> Level:
+        params = query.params if bound else dict.fromkeys(self.spec.params)
+        return Level(self.spec.parts, query.fields, params, self._codec_options, values=self._paths)
+
+    def _read(self, query: PageQuery, shape: Shape) -> Read:
+        """Build the read of a page's documents, and of one more."""
+        options = {"collation": self._collation, "comment": "mongopatterns.pager.page"}
+        if self.spec.source or len(self._filters(query)) > 1:
+            project = [{"$project": shape.projection}] if shape.projection is not None else []
+            stages = [*map(dict, self.spec.source), *self._selected(query), *project]
+            return Read(self._collection, "aggregate", {"pipeline": stages, **options}).at_once()
+        arguments: dict[str, Any] = {
+            "filter": self._filters(query)[0],
+            "sort": list(self._order(query)),
+            "limit": query.limit + 1,
+            **options,
+        }
+        if shape.projection is not None:
+            arguments["projection"] = shape.projection
+        return Read(self._collection, "find", arguments).at_once()
+
+    def stages(self, query: PageQuery) -> Documents:
+        """Build the stages that give the documents of a page, and one more, behind `source`."""
+        stages = [*self._selected(query), *joined_stages(self.spec.parts, query.params)]
+        if query.fields is None:
+            return stages
+        shape = self._shape(query)
+        given = query.fields.projection([part.as_ for part in self.spec.parts])
+        hidden = {
+            path: value
+            for path, value in (shape.projection or {}).items()
+            if path not in query.fields.projection() or (path == "_id" and value)
+        }
+        return [*stages, {"$project": {**given, **hidden}}]
+
+    def _selected(self, query: PageQuery) -> Documents:
+        """Build the stages that find the documents of a page: one filter after the other, where they do not merge."""
+        page: Documents = [{"$sort": dict(self._order(query))}, {"$limit": query.limit + 1}]
+        first, *others = ([*([{"$match": where}] if where else []), *page] for where in self._filters(query))
+        if not others:
+            return first
+        source = list(map(dict, self.spec.source))
+        unions = [{"$unionWith": {"coll": self._collection, "pipeline": [*source, *stages]}} for stages in others]
+        return [*first, *unions, *page]
+
+    def _filters(self, query: PageQuery) -> list[dict[str, Any]]:
+        """Return the filter of a page, or those that have to be read one after the other."""
+        position = query.position
+        if position is None:
+            return [dict(query.filter)]
+        found = after(self._order(query), position.values, query.filter, inclusive=position.inclusive)
+        if len(found) < 2 or not merges(position.values):  # noqa: PLR2004  # (one alone is no choice)
+            return found or [{"$nor": [{}]}]
+        return [{"$or": found}]
+
+    def _order(self, query: PageQuery) -> Sort:
+        turn = -1 if query.backward else 1
+        return tuple((path, direction * turn) for path, direction in self.spec.order)
+
+    def _shape(self, query: PageQuery) -> Shape:
+        return Shape(query.fields, (), self._paths)
+
+    # What becomes of the answer ..................................................................................
+
+    def page(self, query: PageQuery, documents: Sequence[dict[str, Any]]) -> Page[Any]:
+        """Make a page of what `stages` give.
+
+        Raises:
+            StateError: If a document cannot be placed in the order.
+        """
+        shape = self._shape(query)
+        items = list(documents[: query.limit])
+        keys = self._values(items, shape)
+        shape.clean(items)
+        return self._page(query, items, keys, more=len(documents) > query.limit)
+
+    def _values(self, documents: Sequence[dict[str, Any]], shape: Shape) -> list[tuple[Any, ...]]:
+        """Read the sort keys of documents.
+
+        Raises:
+            StateError: If one is a list, or is text where two of them may be one.
+        """
+        found = [tuple(shape.value(path, document) for path in self._paths) for document in documents]
+        for values in found:
+            for path, value in zip(self._paths, values, strict=True):
+                if isinstance(value, list):
+                    problem = "is a list, or lies in one, and such a document has no one place in an order"
+                    raise StateError(self._collection, self._id(values), path, problem)
+            if self.spec.collation is not None and _holds_text(self._id(values)):
+                problem = "holds text, and two ids may be one to the collation: page by ids of another kind, or without"
+                raise StateError(self._collection, self._id(values), "_id", problem)
+        return found
+
+    def _id(self, values: Sequence[Any]) -> Any:
+        return values[self._paths.index("_id")]
+
+    def _page(self, query: PageQuery, items: list[Any], keys: list[tuple[Any, ...]], *, more: bool) -> Page[Any]:
+        position = query.position
+        if query.backward:
+            items, keys = items[::-1], keys[::-1]
+        before = after_it = None
+        if keys:
+            if more if query.backward else position is not None:
+                before = Position(keys[0], backward=True)
+            if query.backward or more:
+                after_it = Position(keys[-1])
+        elif position is not None:
+            # Nothing is there (any more): the way back begins where this one did.
+            back = Position(position.values, not position.backward, not position.inclusive)
+            before, after_it = (None, back) if position.backward else (back, None)
+        if self.spec.reading_order:
+            items = items[::-1]
+        return Page(items, self._token(query, after_it), self._token(query, before))
+
+    def _token(self, query: PageQuery, position: Position | None) -> str | None:
+        return None if position is None else self._cursors.write(position, query.fingerprint)
+
+    # Indexes .....................................................................................................
+
+    def unserved(self, query: PageQuery, indexes: Sequence[Mapping[str, Any]]) -> list[Finding]:
+        """Tell that no index serves a page, if so.
+
+        Args:
+            query: What is asked for.
+            indexes: The indexes of the collection, as `list_indexes` gives them.
+        """
+        index = self._index(query)
+        if self.spec.source or index is None or self._served(query, indexes) is not None:
+            return []
+        sort = ", ".join(f"{path!r} {'up' if direction == 1 else 'down'}" for path, direction in self.spec.order)
+        return [
+            Finding(
+                code="missing-index",
+                severity=Severity.WARNING,
+                subject=f"{self._collection}.{self._paths[0]}",
+                evidence=f"no index gives the documents by {sort}: the server sorts all of them for each page",
+                remedy=f"Create {index}",
+            )
+        ]
+
+    def _equal(self, query: PageQuery) -> list[str]:
+        """List the paths that a filter compares with one value."""
+        own = [path for path, test in query.filter.items() if not path.startswith("$") and is_equality(test)]
+        for each in query.filter.get("$and", ()):
+            own += [path for path, test in each.items() if not path.startswith("$") and is_equality(test)]
+        return [*(path for path in self.spec.filter_by if path in own), *own]
+
+    def _index(self, query: PageQuery) -> Index | None:
+        return wanted([*self.spec.filter_by, *self._equal(query)], self.spec.order)
+
+    def _served(self, query: PageQuery, indexes: Sequence[Mapping[str, Any]]) -> str | None:
+        """Name an index that gives the documents in their order, behind paths that have one value."""
+        equal = set(self._equal(query))
+        order = [(path, direction) for path, direction in self.spec.order if path not in equal]
+        for index in indexes:
+            if index.get("hidden") or "partialFilterExpression" in index or index.get("sparse"):
+                continue
+            if (index.get("collation") or _SIMPLE).get("locale") != self._collation["locale"]:
+                continue
+            keys = list(index["key"].items())
+            leading = next((place for place, (path, _) in enumerate(keys) if path not in equal), len(keys))
+            if not equal.intersection(self.spec.filter_by) <= {path for path, _ in keys[:leading]}:
+                continue
+            rest = [pair for pair in keys[leading:] if pair[0] not in equal][: len(order)]
+            if any(rest == [(path, direction * turn) for path, direction in order] for turn in (1, -1)):
+                return str(index["name"])
+        return None
+
+
+def checked(spec: object) -> PagerSpec:
+    """Return what a pager is bound to.
+
+    Raises:
+        UsageError: If it is no spec of a pager.
+    """
+    if not isinstance(spec, PagerSpec):
+        raise UsageError("spec", f"expected a PagerSpec, got {type(spec).__name__}")
+    return spec
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_text, value.values()))
+    return isinstance(value, str) or (isinstance(value, list) and any(map(_holds_text, value)))

@@ -1,0 +1,307 @@
+"""What a branch asks the server for: its parts, each a list of stages behind the filter of the report. Pure.
+
+Nearly every branch is one part. A measure that cannot be an accumulator (`SumMap`) is a part of its own, and so is the
+number of the documents behind a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from mongopatterns.filters import LOGIC
+from mongopatterns.joins._join_lookup import joined_stages
+from mongopatterns.joins._join_spec import JoinPart
+from mongopatterns.reports import _times
+from mongopatterns.reports._branches import (
+    Branch,
+    Distinct,
+    GroupBy,
+    Histogram,
+    Measured,
+    Percentiles,
+    Raw,
+    TimeBuckets,
+)
+from mongopatterns.reports._measures import Measure, Value
+
+Stage: TypeAlias = dict[str, Any]
+Stages: TypeAlias = list[Stage]
+
+ROWS: Final = "rows"
+COUNT: Final = "count"
+PAGE: Final = "page"
+MEASURE: Final = "measure "
+"""What the role of a measure that is a part of its own begins with."""
+
+NAN: Final = float("nan")
+BELOW: Final = -1
+"""The place of what lies below the first bound of a histogram."""
+
+# What the server takes at the start of a pipeline alone, or nowhere within `$facet`.
+_NOT_WITHIN_FACET: Final = frozenset(
+    {
+        "$collStats",
+        "$currentOp",
+        "$documents",
+        "$facet",
+        "$geoNear",
+        "$indexStats",
+        "$planCacheStats",
+        "$search",
+        "$searchMeta",
+        "$vectorSearch",
+    }
+)
+
+# What a part costs, besides its accumulators: about what the server does for each document anyway.
+_BASE: Final = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """One pipeline of a branch, behind the filter of the report.
+
+    Attributes:
+        branch: The name of the branch.
+        role: What it gives: `ROWS`, `COUNT`, `PAGE`, or `MEASURE` and the name of one.
+        stages: The stages.
+        weight: What it costs for each document, about, among its like.
+        apart: Why it is never put beside others in one pass; empty if it may be.
+    """
+
+    branch: str
+    role: str
+    stages: Stages
+    weight: int = _BASE
+    apart: str = ""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What documents are grouped by.
+
+    Attributes:
+        first: The expression over documents.
+        shown: The expressions over a finished group, by name.
+        coarser: Turns the expression for the first key into that for the key of groups that belong together; None if
+            documents are grouped once.
+        whole: The expression over documents where they are to be grouped once all the same.
+        some: Whether documents without a key (null) are in no group.
+    """
+
+    first: Any
+    shown: Mapping[str, Any]
+    coarser: Callable[[str], Any] | None = None
+    whole: Any = None
+    some: bool = False
+
+
+def parts_of(name: str, branch: Branch, params: Mapping[str, Any]) -> list[Part]:
+    """Build the parts of a branch; those of a page come from its pager."""
+    before = _before(branch, params)
+    if isinstance(branch, Measured):
+        return _measured(name, branch, before, params)
+    if isinstance(branch, Percentiles):
+        asked = {"input": f"${branch.path}", "p": list(branch.p), "method": "approximate"}
+        return [Part(name, ROWS, [*before, {"$group": {"_id": None, "p": {"$percentile": asked}}}])]
+    if isinstance(branch, Distinct):
+        return [Part(name, ROWS, [*before, *_distinct(branch)])]
+    if isinstance(branch, Raw):
+        never = next((operator for operator in branch.operators if operator in _NOT_WITHIN_FACET), "")
+        return [
+            Part(
+                name, ROWS, [*before, *map(dict, branch.stages)], apart=f"{never} cannot share a pass" if never else ""
+            )
+        ]
+    raise TypeError(f"no branch: {branch!r:.100}")
+
+
+def _before(branch: Branch, params: Mapping[str, Any]) -> Stages:
+    """Build what comes before the branch's own stages: its filter, and its joins."""
+    where = branch.filter.bound(params)
+    joined = {part.as_ for part in branch.parts}
+    late = {path: test for path, test in where.items() if _names(path, test, joined)}
+    early = {path: test for path, test in where.items() if path not in late}
+    return [
+        *([{"$match": early}] if early else []),
+        *joined_stages(branch.parts, params),
+        *([{"$match": late}] if late else []),
+    ]
+
+
+def _names(path: str, test: Any, joined: set[str]) -> bool:
+    """Tell whether a part of a filter may name what is joined."""
+    if path in LOGIC:
+        return any(_names(inner, each, joined) for item in test for inner, each in item.items())
+    return bool(joined) and (path.startswith("$") or path.split(".", maxsplit=1)[0] in joined)
+
+
+def _distinct(branch: Distinct) -> Stages:
+    return [
+        {"$group": {"_id": f"${branch.path}"}},
+        {"$unwind": "$_id"},  # (lists alone are taken apart; null and nothing are left out)
+        {"$group": {"_id": "$_id"}},
+        {"$match": {"_id": {"$ne": None}}},
+        {"$sort": {"_id": 1}},
+        {"$limit": branch.limit + 1},
+    ]
+
+
+# Measures ----------------------------------------------------------------------------------------------------
+
+
+def _measured(name: str, branch: Measured, before: Stages, params: Mapping[str, Any]) -> list[Part]:
+    within = {each: measure for each, measure in branch.measures.items() if not measure.apart}
+    if isinstance(branch, Histogram) and branch.buckets is not None:
+        return [Part(name, ROWS, [*before, *_chosen_ranges(branch, within, params)], 2 * _BASE)]
+    key = _key(branch)
+    stages = _grouped(key, within, params)
+    weight = _BASE + len(stages[0].get("$group", ()))
+    parts = [Part(name, ROWS, [*before, *stages, *_after(branch, params)], weight)]
+    for each, measure in branch.measures.items():
+        if measure.apart:
+            parts.append(Part(name, f"{MEASURE}{each}", [*before, *_named_sums(key, measure, params)], 2 * _BASE))
+    return parts
+
+
+def _key(branch: Measured) -> Key:
+    if isinstance(branch, GroupBy):
+        if isinstance(branch.keys, str):
+            return Key(f"${branch.keys}", {"key": "$_id"})
+        # In a list, what is missing is null.
+        paths = [f"${path}" for path in branch.keys.values()]
+        return Key(paths, {"key": {each: {"$arrayElemAt": ["$_id", n]} for n, each in enumerate(branch.keys)}})
+    if isinstance(branch, TimeBuckets):
+        date, unit, zone = f"${branch.path}", branch.unit, branch.timezone
+        whole = {"$cond": [{"$eq": [{"$type": date}, "date"]}, _times.start(date, unit, zone), None]}
+        return Key(
+            _times.slot(date, unit, zone),
+            {"bucket": "$_id"},
+            coarser=lambda slot: _times.start(slot, unit, zone),
+            whole=whole,
+            some=True,
+        )
+    if isinstance(branch, Histogram):
+        return Key(_range(branch), {"low": "$_id"}, some=True)
+    return Key(None, {})
+
+
+def _grouped(key: Key, measures: Mapping[str, Measure], params: Mapping[str, Any]) -> Stages:
+    """Build the stages that group documents, and tell what is measured."""
+    numbered = [(_Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
+    some: Stages = [{"$match": {"_id": {"$ne": None}}}] if key.some else []
+    if key.coarser is None or not all(measure.merges for measure in measures.values()):
+        group = {"_id": key.first if key.coarser is None else key.whole}
+        for named, _, measure in numbered:
+            group |= named.fields(measure.whole(params))
+        finals = {name: measure.final_of_whole(named) for named, name, measure in numbered}
+        return [{"$group": group}, *some, {"$project": {"_id": 0, **key.shown, **finals}}]
+    first: Stage = {"_id": key.first}
+    again: Stage = {"_id": key.coarser("$_id")}
+    whole: Stage = {}
+    for named, _, measure in numbered:
+        first |= named.fields(measure.partial(params))
+        again |= named.fields(measure.merge(named))
+        whole |= named.fields(measure.merged(named))
+    finals = {name: measure.final(named) for named, name, measure in numbered}
+    made: Stages = [{"$set": whole}] if whole else []
+    return [
+        {"$group": first},
+        *some,
+        {"$group": again},
+        *made,
+        {"$project": {"_id": 0, **key.shown, **finals}},
+    ]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """The fields of one measure in a group."""
+
+    prefix: str
+
+    def __call__(self, end: str) -> str:
+        """Return the expression that reads one of them."""
+        return f"${self.prefix}{end}"
+
+    def fields(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values by the names of the fields."""
+        return {f"{self.prefix}{end}": value for end, value in values.items()}
+
+
+def _named_sums(key: Key, measure: Any, params: Mapping[str, Any]) -> Stages:
+    """Build the stages that add up the numbers of maps, name by name."""
+    value: Value = _Named("value")
+    [(end, accumulator)] = measure.partial(params).items()
+    pairs = accumulator["$push"]
+    stages: Stages = [
+        {"$project": {"_id": 0, "key": {"$ifNull": [key.first, None]}, "pair": pairs}},
+        {"$unwind": "$pair"},
+        {"$group": {"_id": {"key": "$key", "name": "$pair.k"}, "sum": {"$sum": "$pair.v"}}},
+    ]
+    if key.some:
+        stages.append({"$match": {"_id.key": {"$ne": None}}})
+    if key.coarser is not None:
+        coarser = {"key": key.coarser("$_id.key"), "name": "$_id.name"}
+        stages.append({"$group": {"_id": coarser, "sum": {"$sum": "$sum"}}})
+    stages.append({"$group": {"_id": "$_id.key", f"value{end}": {"$push": {"k": "$_id.name", "v": "$sum"}}}})
+    stages.append({"$project": {"_id": 0, **key.shown, "value": measure.final(value)}})
+    return stages
+
+
+def _after(branch: Measured, params: Mapping[str, Any]) -> Stages:
+    """Build what comes after the rows are there: their order, and what is joined onto them."""
+    if isinstance(branch, GroupBy):
+        limit: Stages = [{"$limit": branch.limit}] if branch.limit is not None else []
+        parts: Sequence[JoinPart] = branch.row_joins
+        return [{"$sort": dict(branch.order)}, *limit, *joined_stages(parts, params)]
+    if isinstance(branch, TimeBuckets):
+        return [{"$sort": {"bucket": 1}}]
+    return []
+
+
+# Ranges ------------------------------------------------------------------------------------------------------
+
+
+def _range(branch: Histogram) -> Any:
+    """Build the place of the range that a value lies in; null if there is none.
+
+    The ranges are halved until one is left, so that a value is compared with few bounds.
+    """
+    value = f"${branch.path}"
+    below: Any = {"$cond": [{"$eq": [value, NAN]}, None, BELOW]} if branch.outside else None
+    above: Any = len(branch.bounds) - 1 if branch.outside else None
+    places: list[Any] = [below, *range(len(branch.bounds) - 1), above]
+
+    def search(low: int, high: int) -> Any:
+        """Build the choice among the places from `low` up to `high`; the bound before a place has its number."""
+        if high - low == 1:
+            return places[low]
+        middle = (low + high) // 2
+        # (of dates and numbers alone: $literal keeps the rest of the house's rule)
+        return {"$cond": [{"$lt": [value, branch.bounds[middle - 1]]}, search(low, middle), search(middle, high)]}
+
+    kind = {"$eq": [{"$type": value}, "date"]} if branch.of_dates else {"$isNumber": value}
+    return {"$cond": [kind, search(0, len(places)), None]}
+
+
+def _chosen_ranges(branch: Histogram, measures: Mapping[str, Measure], params: Mapping[str, Any]) -> Stages:
+    value = f"${branch.path}"
+    numbered = [(_Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
+    output: dict[str, Any] = {}
+    for named, _, measure in numbered:
+        output |= named.fields(measure.whole(params))
+    return [
+        {"$match": {"$expr": {"$and": [{"$isNumber": value}, {"$gt": [value, NAN]}]}}},
+        {"$bucketAuto": {"groupBy": value, "buckets": branch.buckets, "output": output}},
+        {
+            "$project": {
+                "_id": 0,
+                "low": "$_id.min",
+                "high": "$_id.max",
+                **{name: measure.final_of_whole(named) for named, name, measure in numbered},
+            }
+        },
+    ]
