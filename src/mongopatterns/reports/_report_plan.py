@@ -300,12 +300,13 @@ class ReportPlan:
             "readConcern": {"level": "snapshot"},
             "comment": "mongopatterns.report.instant",
         }
-        for _ in range(2):  # (the driver repeats other reads by itself, and not this one)
-            [answer] = yield [Read(self._collection, "command", {"command": command})]
-            if not isinstance(answer, Refused):
-                return answer[0]["cursor"]["atClusterTime"]
-            failed = answer.error
-        raise failed
+        read = Read(self._collection, "command", {"command": command})
+        [answer] = yield [read]
+        if isinstance(answer, Refused):  # (the driver repeats other reads by itself, and not this one)
+            [answer] = yield [read]
+        if isinstance(answer, Refused):
+            raise answer.error
+        return answer[0]["cursor"]["atClusterTime"]
 
     def _apart(self, command: Command, error: OperationFailure | AutoReconnect, query: ReportQuery) -> list[Command]:
         """Return what to send in place of a command that was refused."""
