@@ -30,7 +30,7 @@ PURE = [
     "windows",
 ]
 # Of a pattern's folder everything but the shells is pure.
-PATTERNS = ["counters", "documents", "joins", "membership"]
+PATTERNS = ["counters", "documents", "joins", "membership", "paging", "reports"]
 PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + [
     path
     for pattern in PATTERNS

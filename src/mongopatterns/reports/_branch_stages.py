@@ -13,7 +13,6 @@ from typing import Any, Final, TypeAlias
 from mongopatterns.filters import LOGIC
 from mongopatterns.joins._join_lookup import joined_stages
 from mongopatterns.joins._join_spec import JoinPart
-from mongopatterns.reports import _times
 from mongopatterns.reports._branches import (
     Branch,
     Distinct,
@@ -25,6 +24,7 @@ from mongopatterns.reports._branches import (
     TimeBuckets,
 )
 from mongopatterns.reports._measures import Measure, Value
+from mongopatterns.reports._times import slot, start
 
 Stage: TypeAlias = dict[str, Any]
 Stages: TypeAlias = list[Stage]
@@ -143,7 +143,7 @@ def _distinct(branch: Distinct) -> Stages:
         {"$group": {"_id": f"${branch.path}"}},
         {"$unwind": "$_id"},  # (lists alone are taken apart; null and nothing are left out)
         {"$group": {"_id": "$_id"}},
-        {"$match": {"_id": {"$ne": None}}},
+        {"$match": {"$expr": {"$ne": ["$_id", None]}}},  # (and a list with null in it is a value)
         {"$sort": {"_id": 1}},
         {"$limit": branch.limit + 1},
     ]
@@ -175,11 +175,11 @@ def _key(branch: Measured) -> Key:
         return Key(paths, {"key": {each: {"$arrayElemAt": ["$_id", n]} for n, each in enumerate(branch.keys)}})
     if isinstance(branch, TimeBuckets):
         date, unit, zone = f"${branch.path}", branch.unit, branch.timezone
-        whole = {"$cond": [{"$eq": [{"$type": date}, "date"]}, _times.start(date, unit, zone), None]}
+        whole = {"$cond": [{"$eq": [{"$type": date}, "date"]}, start(date, unit, zone), None]}
         return Key(
-            _times.slot(date, unit, zone),
+            slot(date, unit, zone),
             {"bucket": "$_id"},
-            coarser=lambda slot: _times.start(slot, unit, zone),
+            coarser=lambda begun: start(begun, unit, zone),
             whole=whole,
             some=True,
         )

@@ -27,12 +27,12 @@ from mongopatterns.expressions import ANY_UUID
 from mongopatterns.filters import check_params
 from mongopatterns.findings import Finding
 from mongopatterns.paging._pager_plan import PageQuery, PagerPlan
-from mongopatterns.reports import _times
 from mongopatterns.reports._branch_stages import COUNT, PAGE, Part, parts_of
 from mongopatterns.reports._branches import Branch, Capped, PageOf, Percentiles, TimeBuckets
 from mongopatterns.reports._filter_indexes import unserved
 from mongopatterns.reports._report_rows import shown, told
 from mongopatterns.reports._report_spec import ReportPage, ReportSpec, Total
+from mongopatterns.reports._times import Span
 
 Strategy: TypeAlias = Literal["auto", "facet", "parallel"]
 
@@ -392,9 +392,9 @@ class ReportPlan:
             page = self._pagers[name].page(query.pages[name], answers[PAGE])
             items = [shown(item) for item in page.items]
             return ReportPage(items, page.next, page.previous, self._total(name, branch, answers.get(COUNT), query))
-        span = _times.Span()
+        span = Span()
         if isinstance(branch, TimeBuckets):
-            span = _times.Span.of(branch.path, query.filter, branch.filter.bound(query.params))
+            span = Span.of(branch.path, query.filter, branch.filter.bound(query.params))
         return told(name, branch, answers, span, self._codec_options)
 
     def _total(self, name: str, branch: PageOf, rows: list[dict[str, Any]] | None, query: ReportQuery) -> Total | None:

@@ -10,7 +10,6 @@ from decimal import Decimal
 from itertools import pairwise
 from types import NoneType
 from typing import Any
-from uuid import UUID
 
 from bson import Binary, Code, DBRef, Decimal128, ObjectId, Regex, Timestamp
 from bson.codec_options import CodecOptions
@@ -19,7 +18,6 @@ from mongopatterns.errors import ResultTooLarge
 from mongopatterns.expressions import bson_identity
 from mongopatterns.fields import fresh
 from mongopatterns.order import in_order
-from mongopatterns.reports import _times
 from mongopatterns.reports._branch_stages import BELOW, MEASURE, ROWS
 from mongopatterns.reports._branches import (
     Branch,
@@ -32,14 +30,16 @@ from mongopatterns.reports._branches import (
     Totals,
 )
 from mongopatterns.reports._measures import CollectSet, TooMany
+from mongopatterns.reports._times import MAX_BUCKETS, Span, fill
 
 Row = dict[str, Any]
 
 
 def shown(value: Any) -> Any:
-    """Return a value made of what can be encoded as JSON by those who know dates, Decimals and UUIDs.
+    """Return a value made of what can be encoded as JSON by those who know dates and Decimals.
 
-    ObjectIds become text, bytes base64, Decimal128 a Decimal, and numbers that JSON has not (NaN, infinities) None.
+    ObjectIds and UUIDs become text, bytes base64, Decimal128 a Decimal, and numbers that JSON has not (NaN, infinities)
+    None.
     """
     if isinstance(value, Mapping):
         return {str(name): shown(item) for name, item in value.items()}
@@ -71,14 +71,14 @@ def _text(value: Any) -> Any:
         return shown(value.as_doc())
     if isinstance(value, (ObjectId, Code)):
         return str(value)
-    return value if isinstance(value, (str, bool, dt.datetime, UUID, NoneType)) else str(value)
+    return value if isinstance(value, (str, bool, dt.datetime, NoneType)) else str(value)
 
 
 def told(
     name: str,
     branch: Branch,
     answers: Mapping[str, Sequence[Row]],
-    span: _times.Span,
+    span: Span,
     codec_options: CodecOptions[Any],
 ) -> Any:
     """Return what is told of a branch (of a page its pager tells).
@@ -112,7 +112,7 @@ def _measured(
     name: str,
     branch: Measured,
     answers: Mapping[str, Sequence[Row]],
-    span: _times.Span,
+    span: Span,
     codec_options: CodecOptions[Any],
 ) -> Any:
     rows = [dict(row) for row in answers[ROWS]]
@@ -159,12 +159,12 @@ def _empty(branch: Measured) -> Row:
     return {each: fresh(measure.empty) for each, measure in branch.measures.items()}
 
 
-def _filled(name: str, branch: TimeBuckets, rows: list[Row], span: _times.Span) -> list[Row]:
+def _filled(name: str, branch: TimeBuckets, rows: list[Row], span: Span) -> list[Row]:
     found = {row["bucket"]: row for row in rows}
     try:
-        starts = _times.fill(list(found), branch.unit, branch.timezone, span)
+        starts = fill(list(found), branch.unit, branch.timezone, span)
     except OverflowError:
-        problem = f"more than {_times.MAX_BUCKETS:,} buckets of {branch.unit}s: narrow the filter, or take longer ones"
+        problem = f"more than {MAX_BUCKETS:,} buckets of {branch.unit}s: narrow the filter, or take longer ones"
         raise ResultTooLarge(name, problem) from None
     return [found.get(start) or {"bucket": start, **_empty(branch)} for start in starts]
 
