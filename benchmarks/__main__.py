@@ -20,11 +20,21 @@ from typing import Any, Final
 import pymongo
 from pymongo import MongoClient
 
-from benchmarks import _page, combining, counters, documents, imports, joins, limiters, membership, sizes
+from benchmarks import _page, combining, counters, documents, imports, joins, limiters, membership, reports, sizes
 from benchmarks._rows import QUICK, Effort, Measurable
 from mongopatterns.testing import EmbeddedMongo
 
-PATTERNS: Final[tuple[ModuleType, ...]] = (counters, limiters, combining, membership, documents, joins, sizes, imports)
+PATTERNS: Final[tuple[ModuleType, ...]] = (
+    counters,
+    limiters,
+    combining,
+    membership,
+    documents,
+    joins,
+    reports,
+    sizes,
+    imports,
+)
 
 _ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = _ROOT / "benchmarks" / "results.json"
