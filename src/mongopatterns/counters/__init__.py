@@ -3,34 +3,11 @@
 `Counter` adds up. `Quota` grants while there is room in every one of its windows, and banks what a window leaves
 unused. `RateLimiter` admits so much in so much time. All take one command a call, on documents of their own or on
 fields of yours.
+
+What can be imported from here is listed in `__init__.pyi`. A name is imported from its home when it is first asked
+for, so that nobody waits for patterns that they do not use.
 """
 
-from mongopatterns.counters._counter_async import AsyncCounter
-from mongopatterns.counters._counter_sync import Counter
-from mongopatterns.counters._limiter_async import AsyncRateLimiter
-from mongopatterns.counters._limiter_sync import RateLimiter
-from mongopatterns.counters._quota_async import AsyncQuota
-from mongopatterns.counters._quota_sync import Quota
-from mongopatterns.counters._specs import CounterSpec, QuotaSpec, Rate, RateLimiterSpec, Rollover, Times, Window
-from mongopatterns.counters._verdicts import Decision, RateDecision, Reservation, Settlement, SettleOutcome
+import lazy_loader
 
-__all__ = [
-    "AsyncCounter",
-    "AsyncQuota",
-    "AsyncRateLimiter",
-    "Counter",
-    "CounterSpec",
-    "Decision",
-    "Quota",
-    "QuotaSpec",
-    "Rate",
-    "RateDecision",
-    "RateLimiter",
-    "RateLimiterSpec",
-    "Reservation",
-    "Rollover",
-    "SettleOutcome",
-    "Settlement",
-    "Times",
-    "Window",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
