@@ -143,4 +143,6 @@ def subtract(one: Number, other: Number) -> Number:
 
 def multiply(one: Number, other: Number) -> Number:
     """Multiply without rounding."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one * other
     return plain(_EXACT.multiply(Decimal(one), Decimal(other)))

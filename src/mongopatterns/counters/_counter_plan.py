@@ -12,7 +12,8 @@ from bson import Decimal128
 from bson.codec_options import CodecOptions
 from bson.decimal128 import create_decimal128_context
 
-from mongopatterns.amounts import Amount, Number, add, amount_value, plain, plain_number, subtract
+from mongopatterns._grouping import runs
+from mongopatterns.amounts import Amount, Number, add, amount_value, multiply, plain, plain_number, subtract
 from mongopatterns.commands import FindOneAndUpdate, created, holders_of, identities, lane_of
 from mongopatterns.counters._commands import Ask, Asks, meter_values, once_id
 from mongopatterns.counters._specs import CounterSpec
@@ -71,8 +72,12 @@ class CounterPlan:
 
     def add_all(self, asks: Sequence[Ask], *, stripe: int) -> FindOneAndUpdate:
         """Add the amounts of several calls in one write."""
-        amount = _travel(add(*(plain(ask.amount) for ask in asks)))
-        more = tuple(_travel(add(*map(plain, column))) for column in zip(*(ask.more for ask in asks), strict=True))
+        grouped = runs(asks)
+        amount = _travel(add(*(multiply(plain(ask.amount), number) for ask, number in grouped)))
+        more = tuple(
+            _travel(add(*(multiply(plain(ask.more[place]), number) for ask, number in grouped)))
+            for place in range(len(asks[0].more))
+        )
         return self._write(asks[0], amount, more, stripe, None)
 
     def _write(
@@ -183,18 +188,15 @@ class CounterPlan:
             StateError: If what stands at the path is not a finite number.
         """
         last = self.total(asks[0].key, reply, written=True)
-        amounts = [ask.amount for ask in asks]
+        grouped = [(plain(ask.amount), number) for ask, number in runs(asks)]
+        total = subtract(last, add(*(multiply(amount, number) for amount, number in grouped)))
         totals: list[Number] = []
-        if type(last) is int and all(type(amount) is int for amount in amounts):
-            running = last - sum(amounts)  # type: ignore[arg-type]  # as just asked
-            for amount in amounts:
-                running += amount  # type: ignore[operator]
-                totals.append(running)
-            return totals
-        total = subtract(last, add(*map(plain, amounts)))
-        for amount in amounts:
-            total = add(total, plain(amount))
-            totals.append(total)
+        for amount, number in grouped:
+            if type(total) is int and type(amount) is int:  # (quicker, and nearly every amount)
+                totals += range(total + amount, total + amount * number + 1, amount)
+            else:
+                totals += [add(total, multiply(amount, place)) for place in range(1, number + 1)]
+            total = totals[-1]
         return totals
 
     def totals(self, asked: CounterValues, documents: Iterable[Mapping[str, Any]]) -> dict[Any, Number]:
