@@ -1006,12 +1006,30 @@ def test_a_quotient_that_rounds_up_admits_nobody(db: Any) -> None:
 
 def test_a_note_of_a_group_is_gone_after_the_next_hit(db: Any) -> None:
     """What a group leaves in the state to be read is short, and goes with the next hit."""
-    limiter = RateLimiter(db, spec_of("sliding", 10**6))
+    limiter = RateLimiter(db, spec_of("sliding", 900))
     ask = limiter._plan.ask("hit", "alice", 1)
-    assert len(limiter._together([ask] * 1000, None)) == 1000
-    assert db.limits.find_one()["rate"]["note"] == {"k": [1000]}
-    limiter.hit("alice")
+    assert sum(map(bool, limiter._together([ask] * 1000, None))) == 900
+    assert db.limits.find_one()["rate"]["note"] == {"k": [900]}
+    db.limits.update_one({}, {"$set": {"rate.n": 1}})
+    assert limiter.hit("alice")
     assert "note" not in db.limits.find_one()["rate"]
+
+
+@every_algorithm
+def test_a_group_with_room_for_all_of_it_is_decided_as_one(db: Any, commands: Any, algorithm: Any) -> None:
+    """It takes one command; one without room a second, and the key is known then until a group fits again."""
+    limiter = RateLimiter(db, spec_of(algorithm, 100))
+    seven = [limiter._plan.ask("hit", "alice", cost) for cost in (1, 1, 2, 0.5, 0.5, 1, 1)]
+    for fitting, expected, sent in (
+        (seven, [True] * 7, ["cost"]),
+        (seven[:1] * 95, [True] * 93 + [False] * 2, ["cost", "runs"]),
+        (seven[:1] * 2, [False] * 2, ["runs"]),
+    ):
+        commands.clear()
+        told = limiter._together(fitting, None)
+        assert [bool(decision) for decision in told] == expected
+        lets = [command["let"] for _, command in commands.sent]
+        assert [next(name for name in ("cost", "runs") if name in let) for let in lets] == sent
 
 
 def test_a_group_on_an_unknown_key_with_create_none_is_told_so(db: Any) -> None:

@@ -167,13 +167,17 @@ class LimiterMachine(RuleBasedStateMachine):
             self.admit(key, asked)
         self.agree(decision, key)
 
-    @rule(key=keys, drawn=st.lists(st.tuples(costs, st.integers(1, 9)), min_size=1, max_size=6))
-    def together(self, key: str, drawn: list[tuple[Any, int]]) -> None:
+    @rule(key=keys, drawn=st.lists(st.tuples(costs, st.integers(1, 9)), min_size=1, max_size=6), whole=st.booleans())
+    def together(self, key: str, drawn: list[tuple[Any, int]], *, whole: bool) -> None:
         """Hits that share a command are decided in their order, and each is told how it stood after itself."""
         given = [cost for cost, number in drawn for _ in range(number)]
         plan = self.limiter._plan
-        call = plan.together([plan.ask("hit", key, cost) for cost in given], token=ObjectId(), now=self.time)
-        verdicts = plan.decide_all(call, self.limiter._write(call.command, None, None), clock=self.time)
+        asks = [plan.ask("hit", key, cost) for cost in given]
+        call = (plan.group if whole else plan.together)(asks, token=ObjectId(), now=self.time)
+        reply = self.limiter._write(call.command, None, None)
+        if again := plan.again(call, reply):
+            call, reply = again, self.limiter._write(again.command, None, None)
+        verdicts = plan.decide_all(call, reply, clock=self.time)
         assert len(verdicts) == len(given)
         for cost, decision in zip(given, verdicts, strict=True):
             asked = Fraction(str(cost))

@@ -18,7 +18,7 @@ from bson import Decimal128, ObjectId, encode
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
-from mongopatterns.amounts import Amount, Number, amount_value, plain_number
+from mongopatterns.amounts import Amount, Number, add, amount_value, multiply, plain, plain_number
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate, created, holders_of, lane_of
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
 from mongopatterns.expressions import (
@@ -35,6 +35,7 @@ from mongopatterns.specs import KeyedSpec
 S = TypeVar("S", bound=KeyedSpec)
 
 _LONGEST_ID: Final = 200
+_MOST_CROWDED: Final = 1000
 
 MAX_STORED: Final = 2**62
 """What a stored count may hold: one more amount on top is still an integer of 64 bits."""
@@ -142,6 +143,7 @@ class StatePlan(Generic[S]):
         self.collection = collection
         self._codec_options = codec_options
         self._projection = self.encoded(self.reply())
+        self._crowded: set[Any] = set()
 
     def encoded(self, document: dict[str, Any]) -> RawBSONDocument:
         """Encode what never changes."""
@@ -178,6 +180,52 @@ class StatePlan(Generic[S]):
     def reset(self, key: object) -> tuple[dict[str, Any], dict[str, Any]]:
         """Build the filter and the update that forget the state."""
         return key_filter(self.spec.key_field, self.key(key)), {"$unset": {self.spec.path: ""}}
+
+    # Groups ....................................................................................................
+
+    def whole(self, grouped: Sequence[tuple[Ask, int]], most: Number | float) -> int | Decimal128 | None:
+        """Return the sum of what a group asks for, if it is decided on as if it were one call.
+
+        If there is room for all of it, each of its calls fits, in whatever order: that takes the server half of what
+        it takes to go through the runs one by one. If there is not, nothing is written, and the group is sent once
+        more to be gone through. So that this happens once and not always, the keys that met it are remembered.
+
+        Args:
+            grouped: The group's runs.
+            most: What the sum must not exceed.
+
+        Returns:
+            None if the group is to be gone through at once.
+        """
+        if self.lane(grouped[0][0].key) in self._crowded:
+            return None
+        total = add(*(multiply(plain(ask.amount), number) for ask, number in grouped))
+        return amount_value("amount", total) if total <= most else None
+
+    def crowd(self, key: Any) -> None:
+        """Remember that a group on this key did not fit as a whole."""
+        if len(self._crowded) >= _MOST_CROWDED:
+            self._crowded.clear()  # (whoever is forgotten costs one more round trip)
+        self._crowded.add(self.lane(key))
+
+    def uncrowd(self, key: Any) -> None:
+        """Remember that the last group on this key fitted as a whole."""
+        if self._crowded:
+            self._crowded.discard(self.lane(key))
+
+    def took(self, token: ObjectId, reply: Mapping[str, Any] | None) -> bool:
+        """Tell whether the reply to a group that was decided on as one call settles it.
+
+        It does not if the server has written nothing for want of room, or because something is wrong with the state:
+        going through the runs tells. (Of a document as it is stored, see `read_reply`; nor is there anything to go
+        through where no document is, and none may be made.)
+        """
+        if reply is None:
+            return self.spec.create is None
+        if "_id" in reply:
+            return True
+        state = reply[REPLY].get("state")
+        return isinstance(state, dict) and state.get("by") == token
 
     # The frame of a pipeline ...................................................................................
 

@@ -142,12 +142,19 @@ class AsyncRateLimiter:
         return self._plan.decide(call, await self._write(call.command, session, timeout), clock=utc_now())
 
     async def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[RateDecision]:
-        call = self._plan.together(asks, token=ObjectId())
-        return self._plan.decide_all(call, await self._write(call.command, None, timeout), clock=utc_now())
+        call = self._plan.group(asks, token=ObjectId())
+        async with driver.call(self._collection, timeout):
+            reply = await self._send(call.command, None)
+            if again := self._plan.again(call, reply):
+                call, reply = again, await self._send(again.command, None)
+        return self._plan.decide_all(call, reply, clock=utc_now())
 
     async def _write(self, command: FindOneAndUpdate, session: Any, timeout: float | None) -> Any:
         async with driver.call(self._collection, timeout):
-            return await self._collection.find_one_and_update(**command.arguments(), session=session)
+            return await self._send(command, session)
+
+    async def _send(self, command: FindOneAndUpdate, session: Any) -> Any:
+        return await self._collection.find_one_and_update(**command.arguments(), session=session)
 
     async def _read(self, command: Aggregate, session: Any, timeout: float | None) -> list[Any]:
         async with driver.call(self._collection, timeout):

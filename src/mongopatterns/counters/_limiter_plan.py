@@ -9,9 +9,9 @@ bucket, the time that it was drained to), `by` (the token of the call that made 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from bson import Decimal128, ObjectId
@@ -45,12 +45,17 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Hits that are decided in one write: equal ones in a row are a run."""
+    """Hits that are decided in one write: equal ones in a row are a run.
+
+    Attributes:
+        whole: Whether they are decided on as if they were one hit: all are admitted, or nothing is written.
+    """
 
     runs: Sequence[tuple[Ask, int]]
     token: ObjectId
     now: dt.datetime | None
     command: FindOneAndUpdate
+    whole: bool = False
 
 
 class LimiterPlan(StatePlan[RateLimiterSpec]):
@@ -86,13 +91,32 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
         command = self.guarded(ask.call, ask.key, self._update("hit"), let, now=now, upsert=self._makes(ask))
         return Hit(ask, token, now, command)
 
+    def group(self, asks: Sequence[Ask], *, token: ObjectId, now: dt.datetime | None = None) -> Hits:
+        """Build the write for several hits of one key that is the quickest if there is room for all of them."""
+        grouped = runs(asks)
+        cost = self.whole(grouped, self._at_once)
+        if cost is None:
+            return self._one_by_one(grouped, token, now)
+        let = {"token": token, "cost": cost}
+        command = self.guarded("together", asks[0].key, self._update("hit"), let, now=now, upsert=True)
+        return Hits(grouped, token, now, command, whole=True)
+
     def together(self, asks: Sequence[Ask], *, token: ObjectId, now: dt.datetime | None = None) -> Hits:
         """Build the one guarded write that decides on several hits of one key in their order."""
-        grouped = runs(asks)
+        return self._one_by_one(runs(asks), token, now)
+
+    def again(self, call: Hits, reply: Mapping[str, Any] | None) -> Hits | None:
+        """Build the group once more, to be gone through, if there is no room for all of it. It has written nothing."""
+        if not call.whole or self.took(call.token, reply):
+            return None
+        self.crowd(call.runs[0][0].key)
+        return self._one_by_one(call.runs, call.token, call.now)
+
+    def _one_by_one(self, grouped: Sequence[tuple[Ask, int]], token: ObjectId, now: dt.datetime | None) -> Hits:
         let = {"token": token, "runs": [{"a": _sent(ask.amount), "c": number} for ask, number in grouped]}
         upsert = any(self._makes(ask) for ask, _ in grouped)
         update = self._update("together")
-        command = self.guarded("together", asks[0].key, update, let, now=now, upsert=upsert)
+        command = self.guarded("together", grouped[0][0].key, update, let, now=now, upsert=upsert)
         return Hits(grouped, token, now, command)
 
     def peek(self, ask: Ask, *, now: dt.datetime | None) -> Aggregate:
@@ -140,22 +164,28 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
             DocumentNotFound: If there is no document and the spec says `create=None`.
             StateError: If the stored state is not what the spec describes.
         """
-        told = self.read_reply(call.runs[0][0].key, call.token, reply, call.now, clock)
+        key = call.runs[0][0].key
+        told = self.read_reply(key, call.token, reply, call.now, clock)
+        asked = [number for _, number in call.runs]
         if told.granted:
-            admitted = told.state["note"]["k"]
+            admitted = asked if call.whole else told.state["note"]["k"]
+            if admitted == asked:
+                self.uncrowd(key)
             taken = sum(exact(plain(ask.amount)) * most for (ask, _), most in zip(call.runs, admitted, strict=True))
-            before = self._standing(call.runs[0][0].key, told).after(-taken)
+            # (the server has checked the state: it is read when somebody asks)
+            before = cache(lambda: self._standing(key, told).after(-taken))
         else:
             admitted = [0] * len(call.runs)
-            before = self._refused([ask for ask, _ in call.runs], told)
+            standing = self._refused([ask for ask, _ in call.runs], told)
+            before = cache(lambda: standing)
         verdicts: list[RateDecision] = []
-        taken = 0
+        passed: Exact = 0
         for (ask, number), most in zip(call.runs, admitted, strict=True):
-            tell = partial(self._tell_in_group, ask, before, taken)
-            verdicts += [RateDecision.told(True, tell, True, place) for place in range(1, most + 1)]  # noqa: FBT003
+            tell = partial(self._tell_in_group, ask, before, passed)
+            verdicts += RateDecision.granted_in_turn(tell, most)
             # (all who are refused in a row are told the same)
             verdicts += [RateDecision.told(False, tell, False, most)] * (number - most)  # noqa: FBT003
-            taken += exact(plain(ask.amount)) * most
+            passed += exact(plain(ask.amount)) * most
         return verdicts
 
     def seen(self, ask: Ask, replies: Sequence[Mapping[str, Any]]) -> RateDecision:
@@ -220,13 +250,13 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
     def _tell_in_group(  # called by a verdict, with what it was made about
         self,
         ask: Ask,
-        before: Standing,
+        before: Callable[[], Standing],
         taken: Exact,
         admitted: bool,  # noqa: FBT001
         place: int,
     ) -> dict[str, Any]:
         """Work out the verdict of one hit of a group: `place` hits of its run were admitted by then."""
-        return self._tell(ask, before.after(taken + exact(plain(ask.amount)) * place), admitted=admitted)
+        return self._tell(ask, before().after(taken + exact(plain(ask.amount)) * place), admitted=admitted)
 
     def _tell(self, ask: Ask, standing: Standing, *, admitted: bool = False) -> dict[str, Any]:
         """Work out all fields of a verdict but `allowed`."""

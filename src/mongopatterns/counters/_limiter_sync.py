@@ -142,12 +142,19 @@ class RateLimiter:
         return self._plan.decide(call, self._write(call.command, session, timeout), clock=utc_now())
 
     def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[RateDecision]:
-        call = self._plan.together(asks, token=ObjectId())
-        return self._plan.decide_all(call, self._write(call.command, None, timeout), clock=utc_now())
+        call = self._plan.group(asks, token=ObjectId())
+        with driver.call(self._collection, timeout):
+            reply = self._send(call.command, None)
+            if again := self._plan.again(call, reply):
+                call, reply = again, self._send(again.command, None)
+        return self._plan.decide_all(call, reply, clock=utc_now())
 
     def _write(self, command: FindOneAndUpdate, session: Any, timeout: float | None) -> Any:
         with driver.call(self._collection, timeout):
-            return self._collection.find_one_and_update(**command.arguments(), session=session)
+            return self._send(command, session)
+
+    def _send(self, command: FindOneAndUpdate, session: Any) -> Any:
+        return self._collection.find_one_and_update(**command.arguments(), session=session)
 
     def _read(self, command: Aggregate, session: Any, timeout: float | None) -> list[Any]:
         with driver.call(self._collection, timeout):

@@ -314,7 +314,7 @@ class AsyncQuota:
         return self._plan.decide(call, reply, clock=utc_now())
 
     async def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[Decision]:
-        call = self._plan.together(asks, token=ObjectId())
+        call = self._plan.group(asks, token=ObjectId())
         async with driver.call(self._collection, timeout):
             reply = await self._send(call.command, None)
             if again := self._plan.again(call, reply):

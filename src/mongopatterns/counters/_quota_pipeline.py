@@ -22,7 +22,17 @@ from mongopatterns.expressions import Field, literal, merge_at
 from mongopatterns.windows import Cycle
 
 Call: TypeAlias = Literal[
-    "consume", "record", "together", "refund", "grant", "reserve", "settle", "release", "set_state", "replace_state"
+    "consume",
+    "record",
+    "together",
+    "whole",
+    "refund",
+    "grant",
+    "reserve",
+    "settle",
+    "release",
+    "set_state",
+    "replace_state",
 ]
 
 MAX_HOLDS: Final = 1000
@@ -150,7 +160,7 @@ class QuotaPipeline:
         self._spec = plan.spec
         self.windows = [WindowTerms(index, window, plan.spec) for index, window in enumerate(plan.spec.windows)]
         self._limited = [terms for terms in self.windows if terms.limited]
-        self._banks = any(window.rollover for window in plan.spec.windows)
+        self.banks = any(window.rollover for window in plan.spec.windows)
 
     def build(self, call: Call, *, once: bool = False, plain: bool = False) -> list[dict[str, Any]]:
         """Build the pipeline of a call.
@@ -192,7 +202,16 @@ class QuotaPipeline:
         return self._with_short(_only_if(self._fits(), granted)) if self._limited else granted
 
     def _plain_consume(self, merge: _Merge) -> dict[str, Any]:
-        granted = merge(self._charge(plain=True))
+        return self._plain_charge(merge, {})
+
+    def _plain_whole(self, merge: _Merge) -> dict[str, Any]:
+        """Charge a group as if it were one call: all of it, or nothing."""
+        # (what the banks held before tells how far each of its calls has drawn on them)
+        banks = self._noted_banks()
+        return self._plain_charge(merge, {"note": {"bank": banks}} if banks else {})
+
+    def _plain_charge(self, merge: _Merge, more: dict[str, Any]) -> dict[str, Any]:
+        granted = merge({**self._charge(plain=True), **more})
         room = [terms.admits(f"$${terms.var}") for terms in self._limited]
         return _only_if({"$and": room}, granted) if room else granted
 
@@ -264,7 +283,7 @@ class QuotaPipeline:
         after: dict[str, Any] = {terms.var: terms.charged(f"$$value.{terms.var}") for terms in self.windows}
         after["k"] = appended = {"$concatArrays": ["$$value.k", ["$$k"]]}
         note: dict[str, Any] = {"k": "$$out.k"}
-        if banks := {terms.name: f"$${terms.var}.bank" for terms in self.windows if terms.window.rollover}:
+        if banks := self._noted_banks():
             note["bank"] = banks
         granting = bool(self._limited) and not plain
         if self._limited:
@@ -305,6 +324,9 @@ class QuotaPipeline:
         return {"$let": {"vars": variables, "in": decided}} if variables else decided
 
     # Parts .....................................................................................................
+
+    def _noted_banks(self) -> dict[str, Any]:
+        return {terms.name: f"$${terms.var}.bank" for terms in self.windows if terms.window.rollover}
 
     def _how_many(self, *, plain: bool) -> dict[str, Any]:
         """Build how many calls of `$$this.a` there is room for, at most `$$this.c`."""
@@ -410,14 +432,14 @@ class QuotaPipeline:
 
     def _sound_windows(self) -> dict[str, Any]:
         """Build the check of all stored windows: each is not there, or whole."""
-        counts = ["$$this.used", "$$this.bank"] if self._banks else ["$$this.used"]
+        counts = ["$$this.used", "$$this.bank"] if self.banks else ["$$this.used"]
         whole = [
             {"$eq": [{"$type": "$$this.end"}, "date"]},
             {"$in": [{"$type": "$$this.used"}, literal(_COUNTS)]},
             {"$gte": [{"$min": counts}, 0]},  # NaN sorts before 0
             {"$lte": [{"$max": counts}, MAX_STORED]},
         ]
-        if self._banks:
+        if self.banks:
             whole.append({"$in": [{"$type": "$$this.bank"}, literal([*_COUNTS, "missing", "null"])]})
         sound = {"$or": [absent("$$this"), {"$and": whole}]}
         if len(self.windows) == 1:

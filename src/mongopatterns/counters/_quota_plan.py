@@ -19,9 +19,9 @@ banks what each elapsed window left, and charges the call, in the same write.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, Final, TypeVar
 
 from bson import ObjectId
@@ -29,7 +29,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from mongopatterns._grouping import runs
-from mongopatterns.amounts import Amount, Number, add, amount_value, multiply, plain
+from mongopatterns.amounts import MAX_AMOUNT, Amount, Number, add, amount_value, multiply, plain
 from mongopatterns.commands import REPLY, Aggregate, FindOneAndUpdate, identities
 from mongopatterns.counters._commands import Ask, Asks, StatePlan, Told, meter_values, once_id
 from mongopatterns.counters._quota_pipeline import MAX_HOLDS, Call, QuotaPipeline
@@ -61,13 +61,18 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Calls that are decided in one write: equal ones in a row are a run."""
+    """Calls that are decided in one write: equal ones in a row are a run.
+
+    Attributes:
+        whole: Whether they are decided on as if they were one call: all are granted, or nothing is written.
+    """
 
     asks: Sequence[Ask]
     runs: Sequence[tuple[Ask, int]]
     token: ObjectId
     command: FindOneAndUpdate
     plain: bool
+    whole: bool = False
 
 
 W = TypeVar("W", Write, Together)
@@ -169,27 +174,52 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         return Write(ask, token, time, command, once, hold, plain)
 
     def again(self, call: W, reply: Mapping[str, Any] | None) -> W | None:
-        """Build the call once more if it has met what it did without: grants, or reservations.
+        """Build the call once more if it has met what it did without: grants, reservations, or too little room.
 
-        It has written nothing then. From now on this plan reckons with them, so that it happens once.
+        It has written nothing then. From now on this plan reckons with grants and reservations, so that it happens
+        once. (What is sent now does so anyway: there may be some by then.)
         """
-        if not call.plain or reply is None or "_id" in reply:
-            return None
-        state = reply[REPLY].get("state")
-        if not isinstance(state, dict) or state.get("by") == call.token:
-            return None
-        if state.get("extra") is None and state.get("holds") in (None, []):
-            return None
-        self._plain = False
+        told = None if not call.plain or reply is None or "_id" in reply else reply[REPLY]
+        state = told and told.get("state")
+        unforeseen = (
+            isinstance(state, dict)
+            and state.get("by") != call.token
+            and not (state.get("extra") is None and state.get("holds") in (None, []))
+        )
+        if unforeseen:
+            self._plain = False
         if isinstance(call, Together):
-            update = self._update("together")
-        else:
-            update = self._update(call.ask.call, once=call.once is not None)  # type: ignore[arg-type]  # one of two
+            if call.whole and not self.took(call.token, reply):
+                self.crowd(call.asks[0].key)
+            elif not unforeseen:
+                return None
+            return self._one_by_one(call.asks, call.runs, call.token, plain=False)
+        if not unforeseen:
+            return None
+        update = self._update(call.ask.call, once=call.once is not None)  # type: ignore[arg-type]  # one of two
         return replace(call, command=replace(call.command, update=update), plain=False)
+
+    def group(self, asks: Sequence[Ask], *, token: ObjectId) -> Together:
+        """Build the write for several calls of one key that is the quickest if there is room for all of them."""
+        grouped = runs(asks)
+        amount = self.whole(grouped, MAX_AMOUNT) if self._plain else None
+        _, meters = self._charged(grouped, [number for _, number in grouped]) if self.spec.meters else (0, {})
+        if amount is None or any(total > MAX_AMOUNT for total in meters.values()):
+            return self._one_by_one(asks, grouped, token, plain=self._plain)
+        let: dict[str, Any] = {"token": token, "amount": amount}
+        if self.spec.meters:
+            let["meters"] = {name: amount_value("meters", total, zero=True) for name, total in meters.items()}
+        upsert = self._fresh_room is not None and plain(amount) <= self._fresh_room
+        command = self.guarded("together", asks[0].key, self._update("whole", plain=True), let, now=None, upsert=upsert)
+        return Together(asks, grouped, token, command, plain=True, whole=True)
 
     def together(self, asks: Sequence[Ask], *, token: ObjectId) -> Together:
         """Build the one guarded write that decides on several calls of one key in their order."""
-        grouped = runs(asks)
+        return self._one_by_one(asks, runs(asks), token, plain=self._plain)
+
+    def _one_by_one(
+        self, asks: Sequence[Ask], grouped: Sequence[tuple[Ask, int]], token: ObjectId, *, plain: bool
+    ) -> Together:
         sent = []
         for ask, number in grouped:
             run: dict[str, Any] = {"a": ask.amount, "c": number, "f": ask.call == "record"}
@@ -197,10 +227,10 @@ class QuotaPlan(StatePlan[QuotaSpec]):
                 run["m"] = dict(zip(self.spec.meters, ask.more, strict=True))
             sent.append(run)
         upsert = any(self._makes(ask) for ask, _ in grouped)
-        update = self._update("together", plain=self._plain)
+        update = self._update("together", plain=plain)
         let = {"token": token, "runs": sent}
         command = self.guarded("together", asks[0].key, update, let, now=None, upsert=upsert)
-        return Together(asks, grouped, token, command, self._plain)
+        return Together(asks, grouped, token, command, plain)
 
     def set_state(
         self, key: object, used: Mapping[str, Amount] | None, banked: Mapping[str, Amount] | None
@@ -330,19 +360,25 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         """
         key = call.asks[0].key
         told = self.read_reply(key, call.token, reply, None, clock)
-        standing = self._standing(key, told)
         granted = [0] * len(call.runs)
         if told.granted:
-            note = told.state["note"]
-            granted = note["k"]
-            amount, meters = self._charged(call.runs, granted)
-            standing = standing.before(amount, meters, note)
-        elif any(ask.call == "record" for ask, _ in call.runs):
-            raise self._refused(key, told)
+            asked = [number for _, number in call.runs]
+            # (without a bank, such a call leaves the note of another one)
+            note = told.state["note"] if not call.whole or self._pipeline.banks else {}
+            granted = asked if call.whole else note["k"]
+            if granted == asked:
+                self.uncrowd(key)
+            # (the server has checked the state: it is read when somebody asks)
+            before = cache(lambda: self._standing(key, told).before(*self._charged(call.runs, granted), note))
+        else:
+            standing = self._standing(key, told)
+            if any(ask.call == "record" for ask, _ in call.runs):
+                raise self._refused(key, told)
+            before = cache(lambda: standing)
         verdicts: list[Decision] = []
         for index, ((_, number), most) in enumerate(zip(call.runs, granted, strict=True)):
-            tell = partial(self._told_in_group, call.runs, granted, standing, index)
-            verdicts += [Decision.told(True, tell, True, place) for place in range(1, most + 1)]  # noqa: FBT003
+            tell = partial(self._told_in_group, call.runs, granted, before, index)
+            verdicts += Decision.granted_in_turn(tell, most)
             # (all who are refused in a row are told the same)
             verdicts += [Decision.told(False, tell, False, most)] * (number - most)  # noqa: FBT003
         return verdicts
@@ -351,14 +387,14 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         self,
         calls: Sequence[tuple[Ask, int]],
         granted: Sequence[int],
-        before: Standing,
+        before: Callable[[], Standing],
         index: int,
         granted_here: bool,  # noqa: FBT001
         place: int,
     ) -> dict[str, Any]:
         """Tell one call of a group how the quota stood after it: `place` calls of its run were granted by then."""
         amount, meters = self._charged(calls[: index + 1], [*granted[:index], place])
-        standing = before.charged(amount, meters, self.spec)
+        standing = before().charged(amount, meters, self.spec)
         return self._tell(calls[index][0], standing, granted=granted_here, repeated=False)
 
     def _charged(self, calls: Sequence[tuple[Ask, int]], granted: Sequence[int]) -> tuple[Number, dict[str, Number]]:

@@ -30,9 +30,25 @@ class LazyVerdict(Verdict):
     def told(cls, allowed: bool, tell: Callable[..., Mapping[str, Any]], *about: Any) -> Self:  # noqa: FBT001
         """Make a verdict whose other fields come from `tell(*about)`, called when one of them is asked for."""
         verdict = object.__new__(cls)
-        # (past the frozen fields, in one go: a group makes a thousand of these)
+        # (past the frozen fields, in one go)
         verdict.__dict__.update(allowed=allowed, _tell=(tell, about))
         return verdict
+
+    @classmethod
+    def granted_in_turn(cls, tell: Callable[[bool, int], Mapping[str, Any]], number: int) -> list[Self]:
+        """Make the verdicts of `number` equal calls that were granted one after the other.
+
+        Their other fields come from `tell(True, place)`, places counted from 1.
+        """
+        verdicts: list[Self] = []
+        for place in range(1, number + 1):
+            # (as in `told`, item by item: a good part of what a group costs this process is making its verdicts)
+            verdict = object.__new__(cls)
+            state = verdict.__dict__
+            state["allowed"] = True
+            state["_tell"] = (tell, (True, place))
+            verdicts.append(verdict)
+        return verdicts
 
     if not TYPE_CHECKING:  # so that a type checker still finds what is misspelt
 
