@@ -1,9 +1,10 @@
 """What a quota stores per key.
 
 The state of a quota of three windows and a bank, as BSON, without the document's own fields around it. A combined
-call stores the answers of its group beside the state until the next call replaces them: one number for each run of
-equal amounts, of which a group has at most 64. They are weighed apart. The worst is shown: a group whose every
-amount is another than the one before, and amounts in fractions, which are stored as decimals of 16 bytes each.
+call without room for all of its group stores the group's answers beside the state until the next such call replaces
+them: one number for each run of equal amounts, of which a group has at most 64. They are weighed apart. The worst is
+shown: a group whose every amount is another than the one before, and amounts in fractions, which are stored as
+decimals of 16 bytes each.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class SizeRow:
             with stage.audit() as database:
                 yield self._size("the state", f"{LONE} lone calls", _state(database), BELOW)
             # The first one travels alone, and those that come before its answer in one group.
-            stage.together(consume, [call, *({**call, "amount": self.amount * (1 + n % 2)} for n in range(RUNS))])
+            # There is no room for the last of these: a group that fits as a whole needs no answers.
+            amounts = [*(self.amount * (1 + n % 2) for n in range(RUNS - 1)), 4 * counters.LIMIT]
+            stage.together(consume, [call, *({**call, "amount": amount} for amount in amounts)])
             with stage.audit() as database:
                 state = _state(database)
             after = f"a group of {RUNS} runs"

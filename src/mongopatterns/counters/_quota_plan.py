@@ -202,14 +202,16 @@ class QuotaPlan(StatePlan[QuotaSpec]):
     def group(self, asks: Sequence[Ask], *, token: ObjectId) -> Together:
         """Build the write for several calls of one key that is the quickest if there is room for all of them."""
         grouped = runs(asks)
-        amount = self.whole(grouped, MAX_AMOUNT) if self._plain else None
+        # (more than a new document would grant rarely fits)
+        most = MAX_AMOUNT if self._fresh_room is None else min(MAX_AMOUNT, self._fresh_room)
+        amount = self.whole(grouped, most) if self._plain else None
         _, meters = self._charged(grouped, [number for _, number in grouped]) if self.spec.meters else (0, {})
         if amount is None or any(total > MAX_AMOUNT for total in meters.values()):
             return self._one_by_one(asks, grouped, token, plain=self._plain)
         let: dict[str, Any] = {"token": token, "amount": amount}
         if self.spec.meters:
             let["meters"] = {name: amount_value("meters", total, zero=True) for name, total in meters.items()}
-        upsert = self._fresh_room is not None and plain(amount) <= self._fresh_room
+        upsert = self._fresh_room is not None
         command = self.guarded("together", asks[0].key, self._update("whole", plain=True), let, now=None, upsert=upsert)
         return Together(asks, grouped, token, command, plain=True, whole=True)
 
