@@ -104,12 +104,14 @@ class CappedSetPipeline:
             "size": {"$size": "$$list"},
             "fits": self.fits(),
             "open": self._open(),
-            "member": {"$cond": [known, mine, None]},
+            "member": mine,  # (left out of the reply of one who is not known)
         }
         # (what is no array is told by its type)
         listed = {"$let": {"vars": {"list": {"$cond": [{"$isArray": here}, here, literal([])]}}, "in": told}}
-        frame: dict[str, Any] = {"kinds": self._plan.kinds(spec.path), "told": listed, "cap": self._told_cap}
-        return Ends(self._with_doc(document), {name: self._with_doc(value) for name, value in frame.items()})
+        # (a bare number would ask for a field of that name)
+        told_cap = self._told_cap if isinstance(spec.cap, Field) else literal(spec.cap)
+        frame: dict[str, Any] = {"kinds": self._plan.kinds(spec.path), "told": listed, "cap": told_cap}
+        return Ends(self._in_place(document), {name: self._in_place(value) for name, value in frame.items()})
 
     def join(self, *, many: bool, all_or_none: bool) -> Ends:
         """Seat those of `$$new` who have no seat, as many as there are seats for, or all of them or none."""
@@ -260,6 +262,10 @@ class CappedSetPipeline:
     def _with_doc(self, inner: Any) -> Any:
         return {"$let": {"vars": {"doc": self.document}, "in": inner}}
 
+    def _in_place(self, inner: Any) -> Any:
+        """Bind `$$doc`, which `inner` binds to nothing else: by its name, where the document has one."""
+        return _named(inner, self.document) if isinstance(self.document, str) else self._with_doc(inner)
+
     def _merged(self, values: Mapping[str, Any]) -> Any:
         """Build the document with the values at their paths."""
         document: Any = "$$doc"
@@ -290,6 +296,8 @@ class CappedSetPipeline:
 
     def _open(self) -> Any:
         conditions = self._conditions()
+        if len(conditions) == 1:
+            return conditions[0]
         return {"$and": conditions} if conditions else True
 
     def _conditions(self) -> list[dict[str, Any]]:
@@ -371,6 +379,17 @@ class CappedSetPipeline:
         if dated is not None:
             grown.append({"$multiply": [dated, DATE_BYTES + len(self._spec.ttl_field.encode())]})
         return {"$lte": [{"$add": grown}, LARGEST_DOCUMENT]}
+
+
+def _named(expression: Any, document: str) -> Any:
+    """Put the name of the document in place of `$$doc`."""
+    if isinstance(expression, str):
+        return document + expression[5:] if expression == "$$doc" or expression.startswith("$$doc.") else expression
+    if isinstance(expression, list):
+        return [_named(item, document) for item in expression]
+    if not isinstance(expression, dict) or "$literal" in expression:
+        return expression
+    return {name: _named(value, document) for name, value in expression.items()}
 
 
 def only(members: Any, keep: Any) -> dict[str, Any]:
