@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from inspect import getdoc
 from typing import Any, Final, Protocol
@@ -31,6 +31,11 @@ __all__ = ["DRIVERS", "DemoResult", "Options", "Progress", "ScenarioResult", "Ve
 DRIVERS: Final[dict[str, DriverName]] = {"pymongo": "pymongo", "motor": "motor", "sync": "sync"}
 
 _LOADED: Final = ("flights", *INDEXED)
+# The collection of a scenario that is about all flights.
+_YEAR: Final = "year"
+# How many flights are used where nobody says otherwise.
+_FLIGHTS: Final = 1_500
+_ALL_FLIGHTS: Final = 336_776
 # Documents per command when the rows are loaded.
 _BATCH: Final = 1_000
 
@@ -56,14 +61,14 @@ class Options:
     Attributes:
         driver: `pymongo` (its asynchronous side), `motor` or `sync`.
         concurrency: How many calls are under way at once.
-        rows: How many flights are used.
+        rows: How many flights are used; if it is not said, a scenario about all flights takes them all.
         scenarios: Their names; all of them if empty.
         uri: A server that runs already; None to start one.
     """
 
     driver: str = "pymongo"
     concurrency: int = 32
-    rows: int = 1_500
+    rows: int = _FLIGHTS
     scenarios: Sequence[str] = ()
     uri: str | None = None
 
@@ -247,6 +252,19 @@ def _load(db: Database[Row], rows: Rows, progress: Progress) -> None:
         db[name].insert_many([dict(row) for row in batch], ordered=False)
 
 
+def _load_year(db: Database[Row], flights: Sequence[Row], progress: Progress) -> Sequence[Row]:
+    """Store all flights, or as many as the user asked for, with the index of a page by time."""
+    if len(flights) == _FLIGHTS:
+        progress("reading all flights")
+        flights = read_rows(_ALL_FLIGHTS).flights
+    for start in range(0, len(flights), _BATCH):
+        progress("loading all flights", start, len(flights))
+        batch = [{**flight, "_id": start + place} for place, flight in enumerate(flights[start : start + _BATCH])]
+        db[_YEAR].insert_many(batch, ordered=False)
+    db[_YEAR].create_index([("time_hour", -1), ("_id", -1)])
+    return flights
+
+
 def _run_scenario(name: str, db: Database[Row], setting: Setting, progress: Progress) -> ScenarioResult:
     """Play the versions of a scenario, one after the other, each on a clean database."""
     scenario = scenarios.find(name, asynchronous=setting.driver != "sync")
@@ -255,14 +273,18 @@ def _run_scenario(name: str, db: Database[Row], setting: Setting, progress: Prog
         setting = setting.crowded()
         calls = f"{setting.concurrency:,} calls at once, over {setting.connections:,} connections."
         caption = f"{caption} {calls}".lstrip()
+    if scenario.whole:
+        setting = replace(setting, flights=_load_year(db, setting.flights, progress))
+        caption = scenario.caption(setting.flights)
     takes: dict[str, Take[Any]] = {}
     outcomes: dict[str, Outcome] = {}
     for done, version in enumerate(VERSIONS):
         progress(f"{name}: {version.replace('_', ' ')}", done, len(VERSIONS))
-        for leftover in set(db.list_collection_names()) - set(_LOADED):
+        for leftover in set(db.list_collection_names()) - {*_LOADED, _YEAR}:
             db.drop_collection(leftover)
         takes[version] = take = _play(getattr(scenario, version), setting)
         outcomes[version] = scenario.judge(setting.flights, take.told, db)
+    db.drop_collection(_YEAR)
     results = [
         VersionResult(
             version=version,

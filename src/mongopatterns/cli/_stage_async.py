@@ -75,6 +75,7 @@ class AsyncScenario(Generic[T]):
         caption: What else the reader must know, for these rows.
         crowded: Whether it is about many more calls at once than the user asked for.
         baseline: The version that the speed of the others is told by.
+        whole: Whether it is about all flights of the year, in the collection `year`, unless the user asked for fewer.
     """
 
     title: str
@@ -85,6 +86,7 @@ class AsyncScenario(Generic[T]):
     caption: Callable[[Sequence[Row]], str] = lambda _: ""
     crowded: bool = False
     baseline: str = "usual"
+    whole: bool = False
 
 
 async def play(version: Callable[[AsyncStage], Awaitable[T]], setting: Setting) -> Take[T]:

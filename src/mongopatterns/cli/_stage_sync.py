@@ -77,6 +77,7 @@ class Scenario(Generic[T]):
         caption: What else the reader must know, for these rows.
         crowded: Whether it is about many more calls at once than the user asked for.
         baseline: The version that the speed of the others is told by.
+        whole: Whether it is about all flights of the year, in the collection `year`, unless the user asked for fewer.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Scenario(Generic[T]):
     caption: Callable[[Sequence[Row]], str] = lambda _: ""
     crowded: bool = False
     baseline: str = "usual"
+    whole: bool = False
 
 
 def play(version: Callable[[Stage], T], setting: Setting) -> Take[T]:

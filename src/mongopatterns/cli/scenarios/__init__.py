@@ -34,6 +34,8 @@ SCENARIO = AsyncScenario(
   by hand is the best that can be written in a few lines. If the rules themselves are hard, it is the repair
   that people write, and a plain model in the file says what is right.
 * `caption=` adds a sentence for the reader, from the rows: limits that depend on their number, for example.
+* `whole=True` is for what only shows with many rows: all flights of the year are in the collection `year` then, and
+  nobody else has to wait for them.
 * `crowded=True` makes many more calls at once; `baseline="by_hand"` has the speed told by that version.
 * A version takes at most two or three seconds with the default number of rows: use fewer
   (`stage.flights[:500]`) where the job is slow.
