@@ -46,6 +46,7 @@ _ROWS: Final = "rows"  # the field of an answer that holds the rows of a command
 _TOO_LARGE: Final = frozenset({146, 292, 10334, 4031700})
 _UNKNOWN_OPERATOR: Final = frozenset({15952})
 _SNAPSHOT_GONE: Final = frozenset({246})
+_NO_COLLECTION: Final = 26
 _NO_SNAPSHOTS: Final = frozenset({123})  # (it is no member of a replica set)
 
 
@@ -202,7 +203,7 @@ class ReportPlan:
         tokens = _check_cursors(cursors, self._pagers)
         for name, pager in self._pagers.items():
             branch = self.spec.branches[name]
-            own = {name: given[name] for name in branch.params}
+            own = {each: given[each] for each in pager.spec.params}  # (those of its joins: the filter is bound here)
             try:
                 pages[name] = pager.query(_both(where, branch.filter.bound(given)), params=own, cursor=tokens.get(name))
             except UsageError as error:
@@ -221,7 +222,7 @@ class ReportPlan:
             call.result = end.value
             return None
 
-    def refused(self, read: Read, error: OperationFailure | AutoReconnect) -> Refused:
+    def refused(self, read: Read, error: OperationFailure | AutoReconnect) -> Answer:
         """Return an error as an answer, if the plan can go on with it.
 
         Raises:
@@ -232,6 +233,8 @@ class ReportPlan:
             return Refused(error)
         if read.apart and error.code in NOT_TOLD:
             return Refused(error)
+        if error.code == _NO_COLLECTION:  # (only those who ask what the server knows of it are told)
+            return []
         if error.code in _NO_SNAPSHOTS:
             raise DeploymentError(
                 "consistent=True reads a snapshot, which needs a replica set or a sharded cluster: this is one server"
