@@ -14,6 +14,7 @@ ROOT = Path(mongopatterns.__file__).parent
 PURE = [
     "_grouping",
     "amounts",
+    "calls",
     "commands",
     "conditions",
     "errors",

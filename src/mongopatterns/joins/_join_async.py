@@ -10,8 +10,9 @@ from pymongo.errors import OperationFailure
 from typing_extensions import TypeVar
 
 from mongopatterns import _driver_async as driver
+from mongopatterns.calls import Call
 from mongopatterns.commands import Read
-from mongopatterns.joins._join_plan import STREAMED, Call, JoinExplanation, JoinPlan, checked
+from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan, checked
 from mongopatterns.joins._join_spec import JoinSpec
 from mongopatterns.joins._join_ways import OnMissingIndex, Strategy
 from mongopatterns.models import decode_all
@@ -230,7 +231,7 @@ class AsyncJoin:
         explanation: JoinExplanation = await self._run(self._plan.explain(query, monotonic()), None, None)
         return explanation
 
-    async def _run(self, call: Call, session: Any, timeout: float | None) -> Any:
+    async def _run(self, call: Call[Read], session: Any, timeout: float | None) -> Any:
         """Read what the plan asks for, until it has what it needs."""
         answer = None
         async with driver.call(self._collection, timeout):

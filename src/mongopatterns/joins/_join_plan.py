@@ -14,6 +14,7 @@ from typing import Any, Final
 from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
+from mongopatterns.calls import Call, again
 from mongopatterns.commands import NOT_TOLD, REPLY, Read
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import ANY_UUID
@@ -49,19 +50,6 @@ class JoinExplanation:
     joins: tuple[JoinChoice, ...]
     commands: tuple[tuple[str, str, dict[str, Any]], ...]
     findings: tuple[Finding, ...] = ()
-
-
-@dataclass
-class Call:
-    """One call under way.
-
-    Attributes:
-        steps: What is still to be read.
-        result: What came of it, when there is nothing more to read.
-    """
-
-    steps: Generator[Read, Any, Any]
-    result: Any = None
 
 
 @dataclass(frozen=True)
@@ -177,21 +165,15 @@ class JoinPlan:
             part.filter.bound(given)
         return given
 
-    def again(self, call: Call, reply: Any) -> Read | None:
-        """Return what is to be read next, given the last answer; None if the call is over."""
-        try:
-            return call.steps.send(reply)
-        except StopIteration as end:
-            call.result = end.value
-            return None
+    again = staticmethod(again)
 
     # Calls .......................................................................................................
 
-    def find(self, query: Query, clock: float) -> Call:
+    def find(self, query: Query, clock: float) -> Call[Read]:
         """Read parents, and join."""
         return Call(self._find(query, clock))
 
-    def attach(self, documents: object, params: object, clock: float) -> Call:
+    def attach(self, documents: object, params: object, clock: float) -> Call[Read]:
         """Join onto documents that a caller has; they stay as they are."""
         if isinstance(documents, Mapping) or not isinstance(documents, Sequence):
             raise UsageError(
@@ -203,7 +185,7 @@ class JoinPlan:
         given = self._params(params)
         return Call(self._attach([fresh(dict(document)) for document in documents], given, clock))
 
-    def aggregate(self, stages: object, params: object, clock: float) -> Call:
+    def aggregate(self, stages: object, params: object, clock: float) -> Call[Read]:
         """Join onto what a caller's own stages give."""
         if isinstance(stages, Mapping) or not isinstance(stages, Sequence):
             raise UsageError("stages", f"expected a list of stages, got {stages!r:.100}")
@@ -212,15 +194,15 @@ class JoinPlan:
         query = Query(params=self._params(params))
         return Call(self._aggregate(list(stages), query, clock))
 
-    def count(self, query: Query, clock: float) -> Call:
+    def count(self, query: Query, clock: float) -> Call[Read]:
         """Count the rows that `find` would give without `skip` and `limit`."""
         return Call(self._count(query, clock))
 
-    def stream(self, query: Query, clock: float) -> Call:
+    def stream(self, query: Query, clock: float) -> Call[Read]:
         """Prepare to read parents one stretch after the other; the result is a `Stream`."""
         return Call(self._open(query, clock))
 
-    def explain(self, query: Query, clock: float) -> Call:
+    def explain(self, query: Query, clock: float) -> Call[Read]:
         """Tell what `find` would do."""
         return Call(self._explain(query, clock))
 
@@ -231,7 +213,7 @@ class JoinPlan:
         rows = yield stream.read.at_once()
         return (yield from self._finish(stream, rows))
 
-    def rows(self, stream: Stream, documents: Documents) -> Call:
+    def rows(self, stream: Stream, documents: Documents) -> Call[Read]:
         """Turn a stretch of parents that were read into rows."""
         return Call(self._finish(stream, documents))
 

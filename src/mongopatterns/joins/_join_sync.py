@@ -12,8 +12,9 @@ from pymongo.errors import OperationFailure
 from typing_extensions import TypeVar
 
 from mongopatterns import _driver_sync as driver
+from mongopatterns.calls import Call
 from mongopatterns.commands import Read
-from mongopatterns.joins._join_plan import STREAMED, Call, JoinExplanation, JoinPlan, checked
+from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan, checked
 from mongopatterns.joins._join_spec import JoinSpec
 from mongopatterns.joins._join_ways import OnMissingIndex, Strategy
 from mongopatterns.models import decode_all
@@ -231,7 +232,7 @@ class Join:
         explanation: JoinExplanation = self._run(self._plan.explain(query, monotonic()), None, None)
         return explanation
 
-    def _run(self, call: Call, session: Any, timeout: float | None) -> Any:
+    def _run(self, call: Call[Read], session: Any, timeout: float | None) -> Any:
         """Read what the plan asks for, until it has what it needs."""
         answer = None
         with driver.call(self._collection, timeout):

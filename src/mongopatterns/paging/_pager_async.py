@@ -9,9 +9,10 @@ from pymongo.errors import OperationFailure
 from typing_extensions import TypeVar
 
 from mongopatterns import _driver_async as driver
+from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_all, decode_page
-from mongopatterns.paging._pager_plan import STREAMED, Call, PagerExplanation, PagerPlan
+from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan
 from mongopatterns.paging._pager_spec import Page, PagerSpec
 from mongopatterns.typing import Durability
 
@@ -130,7 +131,7 @@ class AsyncPager:
         explanation: PagerExplanation = await self._run(self._plan.explain(query), None, None)
         return explanation
 
-    async def _run(self, call: Call, session: Any, timeout: float | None) -> Any:
+    async def _run(self, call: Call[Read], session: Any, timeout: float | None) -> Any:
         """Read what the plan asks for, until it has what it needs."""
         answer = None
         async with driver.call(self._collection, timeout):

@@ -13,6 +13,7 @@ from typing import Any, Final
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 
+from mongopatterns.calls import Call, again
 from mongopatterns.commands import NOT_TOLD, Read
 from mongopatterns.errors import StateError, UsageError
 from mongopatterns.expressions import ANY_UUID
@@ -74,19 +75,6 @@ class PageQuery:
     def backward(self) -> bool:
         """Whether the page lies before its position."""
         return self.position is not None and self.position.backward
-
-
-@dataclass
-class Call:
-    """One call under way.
-
-    Attributes:
-        steps: What is still to be read.
-        result: What came of it, when there is nothing more to read.
-    """
-
-    steps: Generator[Read, Any, Any]
-    result: Any = None
 
 
 @dataclass
@@ -170,17 +158,11 @@ class PagerPlan:
             mark,
         )
 
-    def again(self, call: Call, reply: Any) -> Read | None:
-        """Return what is to be read next, given the last answer; None if the call is over."""
-        try:
-            return call.steps.send(reply)
-        except StopIteration as end:
-            call.result = end.value
-            return None
+    again = staticmethod(again)
 
     # Calls .......................................................................................................
 
-    def find(self, query: PageQuery) -> Call:
+    def find(self, query: PageQuery) -> Call[Read]:
         """Read a page."""
         return Call(self._find(query))
 
@@ -188,11 +170,11 @@ class PagerPlan:
         """Begin to read everything."""
         return Walk(query)
 
-    def further(self, walk: Walk) -> Call:
+    def further(self, walk: Walk) -> Call[Read]:
         """Read the next documents of a stream; there are none if it is over."""
         return Call(self._further(walk))
 
-    def explain(self, query: PageQuery) -> Call:
+    def explain(self, query: PageQuery) -> Call[Read]:
         """Tell what `find` would do."""
         return Call(self._explain(query))
 

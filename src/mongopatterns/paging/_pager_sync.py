@@ -11,9 +11,10 @@ from pymongo.errors import OperationFailure
 from typing_extensions import TypeVar
 
 from mongopatterns import _driver_sync as driver
+from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_all, decode_page
-from mongopatterns.paging._pager_plan import STREAMED, Call, PagerExplanation, PagerPlan
+from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan
 from mongopatterns.paging._pager_spec import Page, PagerSpec
 from mongopatterns.typing import Durability
 
@@ -131,7 +132,7 @@ class Pager:
         explanation: PagerExplanation = self._run(self._plan.explain(query), None, None)
         return explanation
 
-    def _run(self, call: Call, session: Any, timeout: float | None) -> Any:
+    def _run(self, call: Call[Read], session: Any, timeout: float | None) -> Any:
         """Read what the plan asks for, until it has what it needs."""
         answer = None
         with driver.call(self._collection, timeout):

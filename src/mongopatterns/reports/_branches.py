@@ -195,9 +195,14 @@ class GroupBy(Measured):
         super().__post_init__()
         object.__setattr__(self, "by", _check_keys(self.by))
         object.__setattr__(self, "sort", _check_row_sort(self.sort, self.reserved | self.measures.keys()))
+        apart = {name for name, measure in self.measures.items() if measure.apart}  # (its values are no part of a row)
+        if maps := [name for name, _ in self.sort or () if name in apart]:
+            raise UsageError("sort", f"{maps[0]!r} is a map of sums, by which nothing is sorted")
         if self.limit is not None:
             _check_limit("limit", self.limit)
         object.__setattr__(self, "row_joins", _check_row_joins(self.row_joins, {"key", *self.measures}))
+        if maps := [part.local for part in self.row_joins if part.local.split(".")[0] in apart]:
+            raise UsageError("row_joins", f"local={maps[0]!r} is a map of sums, by which nothing is joined")
 
     @property
     def keys(self) -> dict[str, str] | str:

@@ -10,9 +10,10 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from mongopatterns import _driver_async as driver
 from mongopatterns._driver import at_time
+from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_parts
-from mongopatterns.reports._report_plan import Answer, Call, ReportExplanation, ReportPlan, Strategy, checked
+from mongopatterns.reports._report_plan import Answer, ReportExplanation, ReportPlan, Round, Strategy, checked
 from mongopatterns.reports._report_spec import ReportSpec
 from mongopatterns.typing import Durability
 
@@ -103,7 +104,7 @@ class AsyncReport:
         explanation: ReportExplanation = await self._run(self._plan.explain(query), None, None)
         return explanation
 
-    async def _run(self, call: Call, session: Any, timeout: float | None) -> Any:
+    async def _run(self, call: Call[Round], session: Any, timeout: float | None) -> Any:
         """Read what the plan asks for, round by round, until it has what it needs."""
         answers = None
         async with driver.call(self._collection, timeout):

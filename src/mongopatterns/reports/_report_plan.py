@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from bson.codec_options import CodecOptions
 from pymongo.errors import AutoReconnect, OperationFailure
 
+from mongopatterns.calls import Call, again
 from mongopatterns.commands import NOT_TOLD, Read
 from mongopatterns.errors import DeploymentError, ResultTooLarge, UsageError
 from mongopatterns.expressions import ANY_UUID
@@ -126,19 +127,6 @@ Round: TypeAlias = list[Read]
 Answer: TypeAlias = list[dict[str, Any]] | Refused
 
 
-@dataclass
-class Call:
-    """One call under way.
-
-    Attributes:
-        steps: What is still to be read.
-        result: What came of it, when there is nothing more to read.
-    """
-
-    steps: Generator[Round, list[Answer], Any]
-    result: Any = None
-
-
 class ReportPlan:
     """Carry out one report.
 
@@ -214,13 +202,7 @@ class ReportPlan:
             branch.filter.bound(given)
         return ReportQuery(where, given, pages, consistent=consistent, alone=session is not None)
 
-    def again(self, call: Call, answers: list[Answer] | None) -> Round | None:
-        """Return what is to be read next, given the last answers; None if the call is over."""
-        try:
-            return call.steps.send(answers)  # type: ignore[arg-type]  # (None starts a generator)
-        except StopIteration as end:
-            call.result = end.value
-            return None
+    again = staticmethod(again)
 
     def refused(self, read: Read, error: OperationFailure | AutoReconnect) -> Answer:
         """Return an error as an answer, if the plan can go on with it.
@@ -250,11 +232,11 @@ class ReportPlan:
 
     # Calls .......................................................................................................
 
-    def run(self, query: ReportQuery) -> Call:
+    def run(self, query: ReportQuery) -> Call[Round]:
         """Read everything; the result is what is told of each branch, by name."""
         return Call(self._run(query))
 
-    def explain(self, query: ReportQuery) -> Call:
+    def explain(self, query: ReportQuery) -> Call[Round]:
         """Tell what `run` would do."""
         return Call(self._explain(query))
 

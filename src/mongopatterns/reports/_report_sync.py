@@ -12,9 +12,10 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import at_time
+from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_parts
-from mongopatterns.reports._report_plan import Answer, Call, ReportExplanation, ReportPlan, Strategy, checked
+from mongopatterns.reports._report_plan import Answer, ReportExplanation, ReportPlan, Round, Strategy, checked
 from mongopatterns.reports._report_spec import ReportSpec
 from mongopatterns.typing import Durability
 
@@ -105,7 +106,7 @@ class Report:
         explanation: ReportExplanation = self._run(self._plan.explain(query), None, None)
         return explanation
 
-    def _run(self, call: Call, session: Any, timeout: float | None) -> Any:
+    def _run(self, call: Call[Round], session: Any, timeout: float | None) -> Any:
         """Read what the plan asks for, round by round, until it has what it needs."""
         answers = None
         with driver.call(self._collection, timeout):
