@@ -244,8 +244,11 @@ class ReportPlan:
         commands = self._commands(query)
         try:
             answers = yield from self._read(commands, query)
-        except _SnapshotGone:
-            answers = yield from self._read(commands, query)
+        except _SnapshotGone:  # (once: what is gone again is told as the driver tells it)
+            try:
+                answers = yield from self._read(commands, query)
+            except _SnapshotGone as again:
+                raise again.error from None
         return {name: self._told(name, branch, answers[name], query) for name, branch in self.spec.branches.items()}
 
     def _read(
@@ -298,7 +301,7 @@ class ReportPlan:
         if isinstance(error, AutoReconnect):
             raise error
         if error.code in _SNAPSHOT_GONE:
-            raise _SnapshotGone from error
+            raise _SnapshotGone(error)
         if len(command.parts) == 1:
             remedy = "narrow the filter, give it a limit or fewer fields, or take a coarser key"
             name = command.parts[0].branch
@@ -406,7 +409,15 @@ class ReportPlan:
 
 
 class _SnapshotGone(Exception):  # it is caught here
-    """What was to be read at one time cannot be read at that time any more."""
+    """What was to be read at one time cannot be read at that time any more.
+
+    Attributes:
+        error: The driver's error.
+    """
+
+    def __init__(self, error: OperationFailure) -> None:
+        super().__init__()
+        self.error = error
 
 
 def checked(spec: object) -> ReportSpec:
