@@ -803,6 +803,7 @@ class World:
             self.plan._plain = True  # (as a plan begins, which has not met what the document may hold by now)
         call = self.dated((self.plan.group if whole else self.plan.together)(asks, token=ObjectId()))
         if self.missing(key, lambda: decide(call, self.send(call), clock=self.now)):
+            self.plan._plain = met
             return
         reply = self.send(call)
         if again := self.plan.again(call, reply):
