@@ -190,6 +190,7 @@ class _OfPath(Measure):
 class _Number(_OfPath):
     """What measures that may be scaled and rounded share."""
 
+    _: KW_ONLY
     scale: int | float | Decimal = 1
     round: int | None = None
 
@@ -389,6 +390,7 @@ class CollectSet(_Values):
         limit: How many different values a group has at most.
     """
 
+    _: KW_ONLY
     limit: int = 1_000
 
     empty: ClassVar[Any] = []  # it is copied for each row
@@ -417,6 +419,7 @@ class CollectSet(_Values):
 class _Placed(_OfPath):
     """The value of the document that comes first or last."""
 
+    _: KW_ONLY
     by: str = ""
 
     operator: ClassVar[str]
@@ -493,6 +496,7 @@ class SumMap(_OfPath):
         limit: How many names a group has at most.
     """
 
+    _: KW_ONLY
     limit: int = 1_000
 
     empty: ClassVar[Any] = {}  # it is copied for each row
