@@ -23,17 +23,22 @@ from mongopatterns import (
     AsyncLoader,
     AsyncQuota,
     AsyncRateLimiter,
+    AsyncReport,
     AsyncSlots,
     AsyncUniqueCode,
+    Avg,
     CappedSetSpec,
     CascadeResult,
     CascadeSpec,
+    Count,
     CounterSpec,
     CountOf,
     Decision,
     DocumentSpec,
     Field,
+    GroupBy,
     HeldSlot,
+    Histogram,
     JoinExplanation,
     JoinManyResult,
     JoinOutcome,
@@ -48,11 +53,15 @@ from mongopatterns import (
     Many,
     MemberResult,
     One,
+    PageOf,
     Param,
     QuotaSpec,
     Rate,
     RateDecision,
     RateLimiterSpec,
+    Ratio,
+    ReportExplanation,
+    ReportSpec,
     Reservation,
     Rollover,
     Settlement,
@@ -61,7 +70,11 @@ from mongopatterns import (
     SlotOutcome,
     SlotsSpec,
     Stored,
+    Sum,
+    TimeBuckets,
     Times,
+    Top,
+    Totals,
     UniqueCodeSpec,
     ValueOf,
     Window,
@@ -349,3 +362,40 @@ async def loads(database: AsyncDatabase[dict[str, Any]]) -> None:
     cascade = AsyncCascade(database, CascadeSpec("questions", children=[("responses", "_id", "question_id")]))
     assert_type(await cascade.delete({"book": 1}, keep=[1], transaction=True), CascadeResult)
     await cascade.delete()  # type: ignore[call-arg]
+
+
+USAGE = ReportSpec(
+    "sessions",
+    branches={
+        "summary": Totals(
+            {"n": Count(), "errors": Ratio(Sum("errors"), Count(), scale=100), "mean": Avg("s", round=1)}
+        ),
+        "page": PageOf(sort=[("started_at", -1)], limit=20, count="exact", where={"user": Param("user")}),
+        "top": Top("user", sort=[("n", -1)], measures={"n": Count(where={"ok": True})}, model=Question),
+        "per_day": TimeBuckets("started_at", unit="day", timezone="UTC", measures={"n": Count()}),
+        "spread": Histogram("cost", boundaries=[0, 1, dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)]),
+    },
+    source=[{"$unwind": "$parts"}],
+)
+
+
+async def reports(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncReport(motor, USAGE, strategy="facet", allow_disk_use=True)
+    report = AsyncReport(database["sessions"], USAGE)
+    assert_type(report.spec, ReportSpec)
+    result = await report.run({"n": {"$gt": 1}}, params={"user": 1}, cursors={"page": None}, consistent=True, timeout=1)
+    assert_type(result, dict[str, Any])
+    assert_type(await report.explain({}, params={"user": 1}), ReportExplanation)
+    assert_type(USAGE.params, frozenset[str])
+    await report.run({}, {"user": 1})  # type: ignore[call-arg]
+    await report.run(consistent="yes")  # type: ignore[arg-type]
+    AsyncReport(database, USAGE, strategy="fast")  # type: ignore[arg-type]
+    AsyncReport(database, USAGE.branches)  # type: ignore[arg-type]
+    ReportSpec("sessions", {"all": Totals({"n": Count()})})  # type: ignore[call-arg]
+    ReportSpec("sessions", branches={"all": Count()})  # type: ignore[dict-item]
+    Totals({"n": "count"})  # type: ignore[dict-item]
+    TimeBuckets("at", unit="minute", measures={"n": Count()})  # type: ignore[arg-type]
+    PageOf(sort=[("at", -1)], count="all")  # type: ignore[arg-type]
+    GroupBy("user", {"n": Count()})  # type: ignore[call-arg]
+    Sum("cost", {"ok": True})  # type: ignore[call-arg]
+    Sum("cost", round=0.5)  # type: ignore[arg-type]

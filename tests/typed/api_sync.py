@@ -10,20 +10,30 @@ from pymongo.database import Database
 from typing_extensions import assert_type
 
 from mongopatterns import (
+    Capped,
     Cascade,
     CascadeResult,
     CascadeSpec,
+    Count,
+    CountDistinct,
     Counter,
     CounterSpec,
     Decision,
+    Distinct,
     Durability,
     Join,
     JoinSpec,
     Loader,
     LoaderSpec,
     One,
+    PageOf,
     Quota,
     QuotaSpec,
+    Report,
+    ReportExplanation,
+    ReportSpec,
+    SumMap,
+    Totals,
     Window,
 )
 from mongopatterns.typing import CollectionLike, DatabaseLike, DocumentT, Number
@@ -80,3 +90,22 @@ def joins(database: Database[dict[str, Any]]) -> None:
     assert_type(cascade.delete({"book": 1}), CascadeResult)
     join.find({}, {"user": 1})  # type: ignore[call-arg]
     Join(database, LoaderSpec("users"))  # type: ignore[arg-type]
+
+
+SESSIONS = ReportSpec(
+    "sessions",
+    branches={
+        "all": Totals({"n": Count(), "users": CountDistinct("user"), "likes": SumMap("likes", limit=10)}),
+        "page": PageOf(sort=[("at", -1)], count=Capped(1000)),
+        "users": Distinct("user"),
+    },
+)
+
+
+def reports(database: Database[dict[str, Any]]) -> None:
+    report = Report(database, SESSIONS)
+    assert_type(report.run({"user": 1}, consistent=True), dict[str, Any])
+    assert_type(report.explain(), ReportExplanation)
+    report.run({}, session=None, stategy="auto")  # type: ignore[call-arg]
+    Report(database, "sessions")  # type: ignore[arg-type]
+    Capped("many")  # type: ignore[arg-type]
