@@ -527,6 +527,27 @@ def test_a_collection_may_be_the_target(db: Any) -> None:
     assert len(result["page"].items) == 2
 
 
+@EVERY
+def test_text_is_compared_by_its_characters(db: Any, strategy: str) -> None:
+    """All branches are about the same documents and tell keys apart alike, whatever the collection's collation is."""
+    db.create_collection("events", collation={"locale": "en", "strength": 2})
+    db.events.insert_many([{"_id": n, "k": k, "m": {k: 1}} for n, k in enumerate(["Ann", "ann", "b"])])
+    report = bind(
+        db,
+        strategy,
+        all=Totals({"n": Count(), "ann": Count(where={"k": "ann"})}),
+        by=GroupBy("k", measures={"n": Count(), "m": SumMap("m")}),
+        values=Distinct("k"),
+        page=PageOf(sort=[("k", 1)], count="exact"),
+    )
+    for filter_, names in (({}, ["Ann", "ann", "b"]), ({"k": {"$in": ["ann", "B"]}}, ["ann"])):
+        result = report.run(filter_)
+        assert result["all"] == {"n": len(names), "ann": 1}
+        assert result["by"] == [{"key": name, "n": 1, "m": {name: 1}} for name in names]
+        assert result["values"] == [item["k"] for item in result["page"].items] == names
+        assert result["page"].total.value == len(names)
+
+
 def test_one_report_serves_many_callers(db: Any) -> None:
     """A bound report holds nothing of a call: many at once are each told their own."""
     db.events.insert_many([{"_id": n, "k": n % 10} for n in range(100)])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from bson.codec_options import CodecOptions
@@ -45,6 +46,10 @@ _ROWS: Final = "rows"  # the field of an answer that holds the rows of a command
 # What the server says of a result that is too large: of a document (10334), of what `$facet` holds (4031700), of the
 # memory of a set or a list (146), of that of a stage that may not write to disk (292).
 _TOO_LARGE: Final = frozenset({146, 292, 10334, 4031700})
+# Text is compared by its characters, whatever collation a collection was made with: pages are told apart by that, and
+# all branches of a report are about the same documents.
+_PLAINLY: Final[Mapping[str, Any]] = MappingProxyType({"collation": {"locale": "simple"}})
+
 _UNKNOWN_OPERATOR: Final = frozenset({15952})
 _SNAPSHOT_GONE: Final = frozenset({246})
 _NO_COLLECTION: Final = 26
@@ -155,7 +160,7 @@ class ReportPlan:
             raise UsageError("allow_disk_use", f"expected True, False or None, got {allow_disk_use!r:.100}")
         self._strategy = strategy
         self._collection = collection or spec.collection
-        self._options = {} if allow_disk_use is None else {"allowDiskUse": allow_disk_use}
+        self._options = dict(_PLAINLY) if allow_disk_use is None else {**_PLAINLY, "allowDiskUse": allow_disk_use}
         self._codec_options = codec_options
         self._pagers = {
             name: PagerPlan(
@@ -310,11 +315,7 @@ class ReportPlan:
 
     def _command_read(self, command: Command, at: Any) -> Read:
         arguments: dict[str, Any] = {"pipeline": command.pipeline, "comment": "mongopatterns.report.run"}
-        return Read(self._collection, "aggregate", arguments | self._options | self._collation(command), at=at)
-
-    def _collation(self, command: Command) -> dict[str, Any]:
-        """Compare plainly where pages are told apart by their ids, whatever the collection's own collation is."""
-        return {"collation": {"locale": "simple"}} if any(part.role == PAGE for part in command.parts) else {}
+        return Read(self._collection, "aggregate", arguments | self._options, at=at)
 
     # Which branches travel together ..............................................................................
 
