@@ -55,6 +55,9 @@ _NOT_WITHIN_FACET: Final = frozenset(
     }
 )
 
+_FIRST: Final = "_mongopatterns_m"
+"""What the fields of measures begin with where they stand beside fields of documents."""
+
 # What a part costs, besides its accumulators: about what the server does for each document anyway.
 _BASE: Final = 2
 
@@ -100,7 +103,10 @@ class Key:
 
 def parts_of(name: str, branch: Branch, params: Mapping[str, Any]) -> list[Part]:
     """Build the parts of a branch; those of a page come from its pager."""
-    before = _before(branch, params)
+    early, late = _filters(branch, params)
+    before = [*early, *joined_stages(branch.parts, params), *late]
+    if isinstance(branch, GroupBy) and (stages := _grouped_before_joins(branch, early, late, params)):
+        return [Part(name, ROWS, [*stages, *_after(branch, params)])]
     if isinstance(branch, Measured):
         return _measured(name, branch, before, params)
     if isinstance(branch, Percentiles):
@@ -118,24 +124,20 @@ def parts_of(name: str, branch: Branch, params: Mapping[str, Any]) -> list[Part]
     raise TypeError(f"no branch: {branch!r:.100}")
 
 
-def _before(branch: Branch, params: Mapping[str, Any]) -> Stages:
-    """Build what comes before the branch's own stages: its filter, and its joins."""
+def _filters(branch: Branch, params: Mapping[str, Any]) -> tuple[Stages, Stages]:
+    """Build the filter of a branch: what there is to say before its joins, and what names what they join."""
     where = branch.filter.bound(params)
     joined = {part.as_ for part in branch.parts}
     late = {path: test for path, test in where.items() if _names(path, test, joined)}
     early = {path: test for path, test in where.items() if path not in late}
-    return [
-        *([{"$match": early}] if early else []),
-        *joined_stages(branch.parts, params),
-        *([{"$match": late}] if late else []),
-    ]
+    return [{"$match": early}] if early else [], [{"$match": late}] if late else []
 
 
 def _names(path: str, test: Any, joined: set[str]) -> bool:
     """Tell whether a part of a filter may name what is joined."""
     if path in LOGIC:
         return any(_names(inner, each, joined) for item in test for inner, each in item.items())
-    return bool(joined) and (path.startswith("$") or path.split(".", maxsplit=1)[0] in joined)
+    return bool(joined) and (path.startswith("$") or _root(path) in joined)
 
 
 def _distinct(branch: Distinct) -> Stages:
@@ -186,6 +188,67 @@ def _key(branch: Measured) -> Key:
     if isinstance(branch, Histogram):
         return Key(_range(branch), {"low": "$_id"}, some=True)
     return Key(None, {})
+
+
+def _grouped_before_joins(branch: GroupBy, early: Stages, late: Stages, params: Mapping[str, Any]) -> Stages:
+    """Build the stages of a branch whose keys are joined, and whose measures are not; none for any other.
+
+    What is joined onto a document depends on the fields that the joins compare, and on nothing else. So documents are
+    grouped by those first, and the joins are made onto the groups: a join for each airline, and not for each flight.
+    """
+    joined = {part.as_ for part in branch.parts}
+    own = [path for path in _key_paths(branch) if _root(path) not in joined]
+    kept = list(dict.fromkeys([*(part.local for part in branch.parts), *own]))
+    filtered = {path for stage in late for path in _paths(stage["$match"])}
+    measured = {path for measure in branch.measures.values() for path in (*measure.paths, *_paths(measure.where or {}))}
+    if (
+        not branch.parts
+        or any("." in path or path.startswith(_FIRST) for path in kept)
+        or "_id" in kept  # (there would be as many groups as documents)
+        or any(part.local_as for part in branch.parts)  # (1 and 1.0 are one group, and not one text)
+        or not {_root(path) for path in filtered} <= joined  # (what is missing is null in a group)
+        or joined & {_root(path) for path in measured}
+        or any(path.startswith("$") for path in measured)
+        or not all(measure.merges and not measure.apart for measure in branch.measures.values())
+    ):
+        return []
+    numbered = [(_Named(f"{_FIRST}{place}"), measure) for place, measure in enumerate(branch.measures.values())]
+    first: Stage = {"_id": [f"${path}" for path in kept]}
+    again: Stage = {"_id": _key(branch).first}
+    whole: Stage = {}
+    for named, measure in numbered:
+        first |= named.fields(measure.partial(params))
+        again |= named.fields(measure.merge(named))
+        whole |= named.fields(measure.merged(named))
+    fields = {path: {"$arrayElemAt": ["$_id", place]} for place, path in enumerate(kept)}
+    finals = {name: measure.final(named) for name, (named, measure) in zip(branch.measures, numbered, strict=True)}
+    made: Stages = [{"$set": whole}] if whole else []
+    return [
+        *early,
+        {"$group": first},
+        {"$set": fields},
+        *joined_stages(branch.parts, params),
+        *late,
+        {"$group": again},
+        *made,
+        {"$project": {"_id": 0, **_key(branch).shown, **finals}},
+    ]
+
+
+def _key_paths(branch: GroupBy) -> list[str]:
+    return [branch.keys] if isinstance(branch.keys, str) else list(branch.keys.values())
+
+
+def _root(path: str) -> str:
+    return path.split(".", maxsplit=1)[0]
+
+
+def _paths(where: Mapping[str, Any]) -> list[str]:
+    """List the paths that a filter names, and the operators that may name any."""
+    found: list[str] = []
+    for name, test in where.items():
+        found += [path for item in test for path in _paths(item)] if name in LOGIC else [name]
+    return found
 
 
 def _grouped(key: Key, measures: Mapping[str, Measure], params: Mapping[str, Any]) -> Stages:
