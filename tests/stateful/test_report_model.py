@@ -30,13 +30,16 @@ from mongopatterns import (
     CollectSet,
     Count,
     CountDistinct,
+    CountOf,
     Distinct,
     First,
     GroupBy,
     Histogram,
     Last,
+    Many,
     Max,
     Min,
+    One,
     Param,
     Ratio,
     Raw,
@@ -148,7 +151,7 @@ def shown(value: Any) -> Any:
 def passes(document: Document, where: Mapping[str, Any] | None, params: Mapping[str, Any]) -> bool:
     """Tell whether a document matches a filter with the operators that are drawn here."""
     return all(
-        compares(document.get(path, MISSING), operator, params[value.name] if isinstance(value, Param) else value)
+        compares(at(document, path), operator, params[value.name] if isinstance(value, Param) else value)
         for path, test in (where or {}).items()
         for operator, value in (test if isinstance(test, Mapping) else {"$eq": test}).items()
     )
@@ -164,8 +167,9 @@ def compares(value: Any, operator: str, other: Any) -> bool:
         return any(order(given) == order(each) for each in other) is (operator == "$in")
     if isinstance(given, list):
         return any(compares(item, operator, other) for item in given)
-    if type(given) is not type(other):
+    if type(given) is not type(other) and not (is_number(given) and is_number(other)):
         return False
+    given = plain(given)
     return bool({"$gte": given >= other, "$lt": given < other, "$lte": given <= other}[operator])
 
 
@@ -406,6 +410,7 @@ def ranges(branch: Histogram, documents: list[Any], params: Any) -> list[Any]:
 
 def check(branch: Any, given: Any, documents: list[Any], params: Any, bounds: list[dt.datetime]) -> None:
     """Assert that what is told of a branch is what it should be."""
+    documents = [{**document, **{part.as_: joined(document, part) for part in branch.joins}} for document in documents]
     documents = [document for document in documents if passes(document, branch.where, params)]
     if isinstance(branch, Totals):
         assert same(given, told(row(branch, documents, params)))
@@ -453,6 +458,37 @@ def check_chosen(branch: Histogram, given: list[Any], documents: list[Any], para
         assert same(each, told({"low": each["low"], "high": each["high"], **row(branch, inside, params)}))
         left = [one for one in left if one not in inside]
     assert left == []
+
+
+# What is joined: whole numbers, by a field that holds one, or nothing.
+FOREIGN: list[dict[str, Any]] = [
+    {"_id": 0, "x": 0, "team": "red", "w": 2.5},
+    {"_id": 1, "x": 0, "team": "blue", "w": Decimal128("7")},
+    {"_id": 2, "x": 2, "w": -1},
+    {"_id": 3, "x": 0, "team": None},
+]
+JOINS = [
+    One("f", local="n", foreign="_id", as_="j"),
+    CountOf("f", local="n", foreign="x", as_="c"),
+    Many("f", local="n", foreign="x", as_="all", fields=["w"]),
+]
+
+# By their names: filters on what is joined, and paths of it.
+JOINED: dict[str, tuple[list[Any], list[str]]] = {
+    "j": ([{"j.team": "red"}, {"j": None}, {"j.w": {"$exists": True}, "n": 0}], ["j.w", "j.team", "j", "j.team"]),
+    "c": ([{"c": {"$gte": 1}}, {"c": 0, "n": {"$exists": True}}], ["c"]),
+    "all": ([{"all": []}], ["all.w", "all._id", "all"]),
+}
+
+
+def joined(document: Document, part: Any) -> Any:
+    """Return what is joined onto a document."""
+    found = [each for each in FOREIGN if document.get("n") is not None and each[part.foreign] == plain(document["n"])]
+    if isinstance(part, CountOf):
+        return len(found)
+    if isinstance(part, Many):
+        return [{name: each[name] for name in ("_id", "w") if name in each} for each in found]
+    return found[0] if found else None
 
 
 # What is drawn -----------------------------------------------------------------------------------------------------
@@ -509,6 +545,7 @@ class Drawn:
         self.days = self.one([1, 3, 40, 800])
         self.lists = self.often(0.4)
         self.odd = self.often(0.4)
+        self.joined: list[str] = []
 
     def one(self, choices: Any) -> Any:
         return self.chance.choice(choices)
@@ -551,7 +588,7 @@ class Drawn:
             "g": self.one(["a", "b", "b", 1, 1.0, None, MISSING]),
             "v": self.value(),
             "w": self.one([*NUMBERS, None, "x", math.nan]),
-            "n": self.one([0, 1, 2, None, MISSING]),
+            "n": self.one([0, 1, 2, 1.0, Decimal128("2"), None, MISSING]),
             "s": self.one(["x", "$x", {"$ne": None}, None, MISSING]),
             "at": self.date(),
             "m": self.names(),
@@ -562,6 +599,8 @@ class Drawn:
     # Branches
 
     def where(self) -> Any:
+        if self.joined and self.often(0.3):
+            return self.one(JOINED[self.one(self.joined)][0])
         return self.one(
             [None] * 6
             + [
@@ -575,6 +614,8 @@ class Drawn:
         )
 
     def path(self) -> str:
+        if self.joined and self.often(0.5):
+            return str(self.one(JOINED[self.one(self.joined)][1]))
         return str(self.one(["v", "v", "w", "d.v", "k", "at", "none", "d"]))
 
     def plain_measure(self) -> Any:
@@ -611,11 +652,15 @@ class Drawn:
 
     def branch(self) -> Any:  # noqa: PLR0911  # one for each kind
         kind = self.one([Totals, GroupBy, GroupBy, Top, TimeBuckets, TimeBuckets, Histogram, Histogram, Distinct, Raw])
-        options: dict[str, Any] = {"where": self.where()}
+        joins = self.some(JOINS, 3) if self.often(0.4) else []
+        self.joined = [part.as_ for part in joins]
+        options: dict[str, Any] = {"joins": joins, "where": self.where()}
         if kind is Distinct:
             return Distinct(self.path(), **options)
         if kind is Raw:
             return Raw([{"$sort": {"_id": 1}}, {"$project": {"_id": 1}}], **options)
+        if self.often(0.5):
+            self.joined = []  # (what is joined is a key, and is not measured)
         options["measures"] = self.measures()
         if kind is TimeBuckets:
             unit = self.one(UNITS if self.days < 100 else UNITS[1:])
@@ -625,6 +670,9 @@ class Drawn:
         if kind is Totals:
             return Totals(**options)
         by = self.one(["g", "k", "d.k", "d.v", "d", "n", ["g", "n"], {"one": "d.k", "two": "k"}, ["k"]])
+        if joins and self.often(0.8):
+            path = str(self.one(JOINED[str(self.one([part.as_ for part in joins]))][1]))
+            by = self.one([path, path, {"t": path, "n": "n"}, {"g": "g", "t": path}, "n"])
         sortable = [name for name, each in options["measures"].items() if self.is_sortable(each)]
         sort = [(name, self.one([1, -1])) for name in (self.some(sortable, len(sortable)) if sortable else [])]
         if kind is Top:
@@ -670,6 +718,7 @@ def without_missing(value: Any) -> Any:
 @pytest.fixture
 def stored(mongopatterns_db: Any) -> Callable[[list[dict[str, Any]]], Any]:
     """Give what stores documents in place of those that were."""
+    mongopatterns_db.f.insert_many(copy.deepcopy(FOREIGN))
 
     def store(documents: list[dict[str, Any]]) -> Any:
         mongopatterns_db.events.delete_many({})
