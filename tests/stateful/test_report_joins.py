@@ -38,7 +38,7 @@ def documents(dice: Random, number: int) -> list[dict[str, Any]]:
             if dice.random() < 0.8:
                 document[name] = dice.choice(values)
         if dice.random() < 0.8:
-            document["at"] = dt.datetime(2026, 1, dice.randint(1, 28))
+            document["at"] = dt.datetime(2026, 1, dice.randint(1, 28), tzinfo=dt.timezone.utc)
         made.append(document)
     return made
 
