@@ -487,7 +487,9 @@ class PageOf(Branch):
         super().__post_init__()
         if self.count not in ("none", "exact", "estimated") and not isinstance(self.count, Capped):
             raise UsageError("count", f"expected 'none', 'exact', 'estimated' or Capped(n), got {self.count!r:.100}")
-        self.pager("documents")  # its checks are those of a pager
+        pager = self.pager("documents")  # (its checks are those of a pager)
+        object.__setattr__(self, "sort", pager.sort)
+        object.__setattr__(self, "fields", pager.fields)
 
     def pager(self, collection: str, source: Sequence[Mapping[str, Any]] = ()) -> PagerSpec:
         """Return the definition of the pages."""
