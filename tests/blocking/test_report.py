@@ -294,6 +294,26 @@ def test_rows_are_sorted_then_cut(db: Any) -> None:
     assert [row["key"] for row in of(db, Top("k", measures=by, sort=[("k", -1)], limit=1))] == ["c"]
 
 
+def test_lists_are_sorted_as_one_value(db: Any) -> None:
+    """Keys and values that are lists come behind what is none, by their items in turn; several may be in an order."""
+    keys: list[Any] = [[2, 1], [1, 3], [1], [], 5, "a", None, {"a": 1}, [[0]]]
+    fill(db, events=[{"_id": n, "k": key} for n, key in enumerate(keys)])
+    ordered: list[Any] = [None, 5, "a", {"a": 1}, [], [1], [1, 3], [2, 1], [[0]]]
+    measures = {"n": Count(), "last": Max("k")}
+    for strategy in ("auto", "facet"):
+        for sort, wanted in (
+            (None, ordered),
+            ([("key", -1)], ordered[::-1]),
+            ([("n", 1), ("last", -1)], ordered[::-1]),
+        ):
+            branch = GroupBy("k", measures=measures, sort=sort)
+            rows = bind(db, strategy, by=branch, all=Totals(N)).run()["by"]
+            assert [row["key"] for row in rows] == wanted
+            assert list(rows[0]) == ["key", "n", "last"]
+    top = of(db, Top("k", measures=N, sort=[("key", -1)], limit=2))
+    assert [row["key"] for row in top] == [[[0]], [2, 1]]
+
+
 def test_names_that_look_like_syntax(db: Any) -> None:
     """Names of branches, measures and keys may be whatever a name can be: they meet none of our own."""
     fill(db, events=[{"k": 1, "$n": 1}])
@@ -457,6 +477,11 @@ def test_what_is_joined_is_measured(db: Any, strategy: str) -> None:
         some=Totals(N, joins=joins[:1], where={"$or": [{"who.team": "blue"}, {"n": 2}]}),
         plain=Totals(N),
     )
+    halves = {"half": Ratio(Count(where={"who.team": "red"}), Count()), "n": Count()}
+    [row] = of(db, GroupBy({"t": "none.x"}, joins=joins[:1], measures=halves), params=None)
+    assert row == {"key": {"t": None}, "half": 2 / 6, "n": 6}
+    rows = of(db, GroupBy("who.age", joins=joins[:1], measures=halves))
+    assert [(each["key"], each["half"]) for each in rows] == [(None, 0.0), (30, 1.0), (50, 0.0)]
     result = report.run(params={"voter": "$x"})
     teams = result["teams"]
     assert [{**row, "voters": len(row["voters"])} for row in teams] == [

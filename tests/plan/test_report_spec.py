@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from mongopatterns import (
     Branch,
     Capped,
+    CollectSet,
     Count,
     CountOf,
     Distinct,
@@ -219,12 +220,14 @@ def test_groups_that_are_none_are_refused(kind: Any, argument: str, value: Any) 
 
 
 def test_a_map_of_sums_is_no_part_of_a_row_yet() -> None:
-    """Rows are not sorted by a map of sums, and nothing is joined by one: they are worked out beside them."""
+    """Rows are not sorted by a map of sums or a set, and nothing is joined by a map: it is worked out beside them."""
     measures = {"n": Count(), "m": SumMap("m")}
     with pytest.raises(UsageError, match=r"^sort: 'm'"):
         GroupBy("k", measures=measures, sort=[("n", 1), ("m", 1)])
     with pytest.raises(UsageError, match=r"^row_joins: local='m"):
         GroupBy("k", measures=measures, row_joins=[One("f", local="m.x", foreign="_id", as_="j")])
+    with pytest.raises(UsageError, match=r"^sort: 's' is a set"):
+        GroupBy("k", measures={"s": CollectSet("v")}, sort=[("s", 1)])
     assert GroupBy("k", measures=measures, sort=[("n", 1)]).order == (("n", 1), ("key", 1))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from mongopatterns.commands import REPLY
 from mongopatterns.filters import LOGIC
 from mongopatterns.joins._join_lookup import joined_stages
 from mongopatterns.joins._join_spec import JoinPart
@@ -23,7 +24,7 @@ from mongopatterns.reports._branches import (
     Raw,
     TimeBuckets,
 )
-from mongopatterns.reports._measures import Measure, Value
+from mongopatterns.reports._measures import Avg, Count, CountDistinct, Measure, Ratio, Sum, Value
 from mongopatterns.reports._times import slot, start
 
 Stage: TypeAlias = dict[str, Any]
@@ -57,6 +58,9 @@ _NOT_WITHIN_FACET: Final = frozenset(
 
 _FIRST: Final = "_mongopatterns_m"
 """What the fields of measures begin with where they stand beside fields of documents."""
+
+# Measures that are told as numbers, and never as lists.
+_NUMBERS: Final = (Avg, Count, CountDistinct, Ratio, Sum)
 
 # What a part costs, besides its accumulators: about what the server does for each document anyway.
 _BASE: Final = 2
@@ -106,7 +110,7 @@ def parts_of(name: str, branch: Branch, params: Mapping[str, Any]) -> list[Part]
     early, late = _filters(branch, params)
     before = [*early, *joined_stages(branch.parts, params), *late]
     if isinstance(branch, GroupBy) and (stages := _grouped_before_joins(branch, early, late, params)):
-        return [Part(name, ROWS, [*stages, *_after(branch, params)])]
+        return [Part(name, ROWS, [*stages, *after(branch, params)])]
     if isinstance(branch, Measured):
         return _measured(name, branch, before, params)
     if isinstance(branch, Percentiles):
@@ -158,17 +162,18 @@ def _measured(name: str, branch: Measured, before: Stages, params: Mapping[str, 
     within = {each: measure for each, measure in branch.measures.items() if not measure.apart}
     if isinstance(branch, Histogram) and branch.buckets is not None:
         return [Part(name, ROWS, [*before, *_chosen_ranges(branch, within, params)], 2 * _BASE)]
-    key = _key(branch)
+    key = key_of(branch)
     stages = _grouped(key, within, params)
     weight = _BASE + len(stages[0].get("$group", ()))
-    parts = [Part(name, ROWS, [*before, *stages, *_after(branch, params)], weight)]
+    parts = [Part(name, ROWS, [*before, *stages, *after(branch, params)], weight)]
     for each, measure in branch.measures.items():
         if measure.apart:
             parts.append(Part(name, f"{MEASURE}{each}", [*before, *_named_sums(key, measure, params)], 2 * _BASE))
     return parts
 
 
-def _key(branch: Measured) -> Key:
+def key_of(branch: Measured) -> Key:
+    """Return what a branch groups documents by."""
     if isinstance(branch, GroupBy):
         if isinstance(branch.keys, str):
             return Key(f"${branch.keys}", {"key": "$_id"})
@@ -200,7 +205,7 @@ def _grouped_before_joins(branch: GroupBy, early: Stages, late: Stages, params: 
     own = [path for path in _key_paths(branch) if _root(path) not in joined]
     kept = list(dict.fromkeys([*(part.local for part in branch.parts), *own]))
     filtered = {path for stage in late for path in _paths(stage["$match"])}
-    measured = {path for measure in branch.measures.values() for path in (*measure.paths, *_paths(measure.where or {}))}
+    measured = {path for measure in branch.measures.values() for path in _read(measure)}
     if (
         not branch.parts
         or any("." in path or path.startswith(_FIRST) for path in kept)
@@ -212,9 +217,9 @@ def _grouped_before_joins(branch: GroupBy, early: Stages, late: Stages, params: 
         or not all(measure.merges and not measure.apart for measure in branch.measures.values())
     ):
         return []
-    numbered = [(_Named(f"{_FIRST}{place}"), measure) for place, measure in enumerate(branch.measures.values())]
+    numbered = [(Named(f"{_FIRST}{place}"), measure) for place, measure in enumerate(branch.measures.values())]
     first: Stage = {"_id": [f"${path}" for path in kept]}
-    again: Stage = {"_id": _key(branch).first}
+    again: Stage = {"_id": key_of(branch).first}
     whole: Stage = {}
     for named, measure in numbered:
         first |= named.fields(measure.partial(params))
@@ -231,12 +236,18 @@ def _grouped_before_joins(branch: GroupBy, early: Stages, late: Stages, params: 
         *late,
         {"$group": again},
         *made,
-        {"$project": {"_id": 0, **_key(branch).shown, **finals}},
+        {"$project": {"_id": 0, **key_of(branch).shown, **finals}},
     ]
 
 
 def _key_paths(branch: GroupBy) -> list[str]:
     return [branch.keys] if isinstance(branch.keys, str) else list(branch.keys.values())
+
+
+def _read(measure: Measure) -> set[str]:
+    """List the paths that a measure reads, and those that its filters name."""
+    parts = (measure.of, measure.by) if isinstance(measure, Ratio) else (measure,)
+    return {path for part in parts for path in (*part.paths, *_paths(part.where or {}))}
 
 
 def _root(path: str) -> str:
@@ -253,7 +264,7 @@ def _paths(where: Mapping[str, Any]) -> list[str]:
 
 def _grouped(key: Key, measures: Mapping[str, Measure], params: Mapping[str, Any]) -> Stages:
     """Build the stages that group documents, and tell what is measured."""
-    numbered = [(_Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
+    numbered = [(Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
     some: Stages = [{"$match": {"_id": {"$ne": None}}}] if key.some else []
     if key.coarser is None or not all(measure.merges for measure in measures.values()):
         group = {"_id": key.first if key.coarser is None else key.whole}
@@ -280,7 +291,7 @@ def _grouped(key: Key, measures: Mapping[str, Measure], params: Mapping[str, Any
 
 
 @dataclass(frozen=True)
-class _Named:
+class Named:
     """The fields of one measure in a group."""
 
     prefix: str
@@ -296,7 +307,7 @@ class _Named:
 
 def _named_sums(key: Key, measure: Any, params: Mapping[str, Any]) -> Stages:
     """Build the stages that add up the numbers of maps, name by name."""
-    value: Value = _Named("value")
+    value: Value = Named("value")
     [(end, accumulator)] = measure.partial(params).items()
     pairs = accumulator["$push"]
     stages: Stages = [
@@ -314,15 +325,32 @@ def _named_sums(key: Key, measure: Any, params: Mapping[str, Any]) -> Stages:
     return stages
 
 
-def _after(branch: Measured, params: Mapping[str, Any]) -> Stages:
+def after(branch: Measured, params: Mapping[str, Any]) -> Stages:
     """Build what comes after the rows are there: their order, and what is joined onto them."""
     if isinstance(branch, GroupBy):
-        limit: Stages = [{"$limit": branch.limit}] if branch.limit is not None else []
         parts: Sequence[JoinPart] = branch.row_joins
-        return [{"$sort": dict(branch.order)}, *limit, *joined_stages(parts, params)]
+        return [*_first_rows(branch), *joined_stages(parts, params)]
     if isinstance(branch, TimeBuckets):
         return [{"$sort": {"bucket": 1}}]
     return []
+
+
+def _first_rows(branch: GroupBy) -> Stages:
+    """Build the stages that sort rows and cut them.
+
+    The server sorts a list by its least item, and two of them not at all. So what may be one is sorted by as a document
+    that holds it: as one value.
+    """
+    limit: Stages = [{"$limit": branch.limit}] if branch.limit is not None else []
+    plain = {name for name, measure in branch.measures.items() if isinstance(measure, _NUMBERS)}
+    if not isinstance(branch.keys, str):
+        plain.add("key")
+    held = {name: f"v{place}" for place, (name, _) in enumerate(branch.order) if name not in plain}
+    order = {f"{REPLY}.{held[name]}" if name in held else name: direction for name, direction in branch.order}
+    if not held:
+        return [{"$sort": order}, *limit]
+    values = {place: {"v": f"${name}"} for name, place in held.items()}
+    return [{"$set": {REPLY: values}}, {"$sort": order}, *limit, {"$unset": REPLY}]
 
 
 # Ranges ------------------------------------------------------------------------------------------------------
@@ -352,7 +380,7 @@ def _range(branch: Histogram) -> Any:
 
 def _chosen_ranges(branch: Histogram, measures: Mapping[str, Measure], params: Mapping[str, Any]) -> Stages:
     value = f"${branch.path}"
-    numbered = [(_Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
+    numbered = [(Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
     output: dict[str, Any] = {}
     for named, _, measure in numbered:
         output |= named.fields(measure.whole(params))

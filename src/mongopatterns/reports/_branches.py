@@ -17,7 +17,7 @@ from mongopatterns.fields import fresh
 from mongopatterns.filters import Where
 from mongopatterns.joins._join_spec import JoinPart, check_joins, walk
 from mongopatterns.paging._pager_spec import PagerSpec
-from mongopatterns.reports._measures import Count, Measure
+from mongopatterns.reports._measures import CollectSet, Count, Measure
 from mongopatterns.specs import Sort, check_no_place, check_sort, check_stages
 from mongopatterns.windows import check_zone
 
@@ -198,6 +198,8 @@ class GroupBy(Measured):
         apart = {name for name, measure in self.measures.items() if measure.apart}  # (its values are no part of a row)
         if maps := [name for name, _ in self.sort or () if name in apart]:
             raise UsageError("sort", f"{maps[0]!r} is a map of sums, by which nothing is sorted")
+        if sets := [name for name, _ in self.sort or () if isinstance(self.measures.get(name), CollectSet)]:
+            raise UsageError("sort", f"{sets[0]!r} is a set, by which nothing is sorted")
         if self.limit is not None:
             _check_limit("limit", self.limit)
         object.__setattr__(self, "row_joins", _check_row_joins(self.row_joins, {"key", *self.measures}))
