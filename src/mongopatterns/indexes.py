@@ -25,15 +25,21 @@ class Index:
         unique: Whether no two documents may share the keys' values.
         expire_after: Seconds after the date in the field when the server deletes the document; None: never.
         where: The filter that a document must match to be in the index; None: every document is.
+        collation: How the index compares text; None: as its collection does.
     """
 
     keys: tuple[tuple[str, int], ...]
     unique: bool
     expire_after: int | None
     where: Mapping[str, Any] | None = field(hash=False)
+    collation: Mapping[str, Any] | None = field(hash=False)
 
     def __init__(
-        self, *keys: str | tuple[str, int], unique: bool = False, where: Mapping[str, Any] | None = None
+        self,
+        *keys: str | tuple[str, int],
+        unique: bool = False,
+        where: Mapping[str, Any] | None = None,
+        collation: Mapping[str, Any] | None = None,
     ) -> None:
         pairs = tuple((key, 1) if isinstance(key, str) else key for key in keys)
         for path, _ in pairs:
@@ -42,6 +48,7 @@ class Index:
         object.__setattr__(self, "unique", unique)
         object.__setattr__(self, "expire_after", None)
         object.__setattr__(self, "where", where)
+        object.__setattr__(self, "collation", collation)
 
     @classmethod
     def ttl(cls, path: str, *, after: int = 0) -> Index:
@@ -66,4 +73,5 @@ class Index:
         """The options as `create_index` takes them."""
         expire = {} if self.expire_after is None else {"expireAfterSeconds": self.expire_after}
         partial = {} if self.where is None else {"partialFilterExpression": dict(self.where)}
-        return {**({"unique": True} if self.unique else {}), **expire, **partial}
+        collation = {} if self.collation is None else {"collation": dict(self.collation)}
+        return {**({"unique": True} if self.unique else {}), **expire, **partial, **collation}

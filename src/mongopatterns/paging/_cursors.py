@@ -15,16 +15,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bson import decode, encode
-from bson.codec_options import CodecOptions
+from bson import DBRef, decode, encode
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from mongopatterns.errors import InvalidCursor, UsageError
 from mongopatterns.expressions import ANY_UUID
+from mongopatterns.filters import LOGIC
 
 VERSION: Final = 1
 MAX_LENGTH: Final = 8192
 """How many characters a cursor has at most."""
+
+MAX_DEPTH: Final = 100
+"""How deep a value of a position may be nested: the server reads filters down to 200, stores documents of 180."""
 
 _BACKWARD: Final = 1
 _INCLUSIVE: Final = 2
@@ -63,24 +67,18 @@ class Cursors:
 
     def __init__(self, secret: object = None, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
         self._secrets = _check_secret(secret)
-        self._codec_options = codec_options
+        # (a date that Python has no year for must come back as it is, and not as the nearest that it has)
+        self._codec_options = codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
-    def write(self, position: Position, fingerprint: bytes) -> str:
-        """Return a cursor.
-
-        Raises:
-            UsageError: If it would be longer than 8,192 characters.
-        """
+    def write(self, position: Position, fingerprint: bytes) -> str | None:
+        """Return a cursor; None if it would be longer than 8,192 characters, or its values are nested too deep."""
+        if any(map(_too_deep, position.values)):
+            return None
         flags = _BACKWARD * position.backward | _INCLUSIVE * position.inclusive
         values = encode({"v": list(position.values)}, codec_options=self._codec_options)
         body = bytes([VERSION, flags]) + fingerprint + values
         text = base64.urlsafe_b64encode(body + _seal(self._secrets[0], body)).rstrip(b"=").decode()
-        if len(text) > MAX_LENGTH:
-            problem = (
-                f"a document's sort keys are too large for a cursor ({len(values):,} bytes): sort by shorter values"
-            )
-            raise UsageError("sort", problem)
-        return text
+        return text if len(text) <= MAX_LENGTH else None
 
     def read(self, cursor: object, fingerprint: bytes, keys: int) -> Position:
         """Return the position that a cursor holds.
@@ -94,7 +92,8 @@ class Cursors:
             InvalidCursor: If it is none, was changed, or belongs to something else.
         """
         if not isinstance(cursor, str) or not 0 < len(cursor) <= MAX_LENGTH:
-            raise InvalidCursor("malformed", f"expected the text of a cursor, got {cursor!r:.50}")
+            given = f"{len(cursor):,} characters" if isinstance(cursor, str) else type(cursor).__name__
+            raise InvalidCursor("malformed", f"expected the text of a cursor, got {given}")
         try:
             sealed = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -111,26 +110,43 @@ class Cursors:
             raise InvalidCursor("filter", "it belongs to another sort or filter: begin with the first page")
         try:
             values = decode(body[_HEAD:], codec_options=self._codec_options)["v"]
-        except (BSONError, KeyError):
+        except (BSONError, KeyError, RecursionError):
             raise InvalidCursor("malformed", "it holds no position") from None
-        if not isinstance(values, list) or len(values) != keys or body[1] > (_BACKWARD | _INCLUSIVE):
+        # (without a secret, whoever knows this page may have written it: no list is a place, see `_keyset`)
+        known = isinstance(values, list) and len(values) == keys and body[1] <= (_BACKWARD | _INCLUSIVE)
+        if not known or any(isinstance(value, list) or _too_deep(value) for value in values):
             raise InvalidCursor("malformed", "it holds no position")
         return Position(tuple(values), bool(body[1] & _BACKWARD), bool(body[1] & _INCLUSIVE))
 
 
 def fingerprint(parts: Mapping[str, Any], codec_options: CodecOptions[Any] = ANY_UUID) -> bytes:
-    """Return what tells one collection, sort and filter from another; the order of a filter's names is none of it.
+    """Return what tells one collection, sort and filter from another.
 
     Raises:
         bson.errors.InvalidDocument: If a part cannot be sent.
     """
-    return hashlib.sha256(encode(_sorted(parts), codec_options=codec_options)).digest()[:_PRINT]
+    return hashlib.sha256(encode(parts, codec_options=codec_options)).digest()[:_PRINT]
 
 
-def _sorted(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _sorted(value[name]) for name in sorted(value, key=str)}
-    return [_sorted(item) for item in value] if isinstance(value, (list, tuple)) else value
+def ordered(where: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a filter with its names in order, where the order means nothing: not within a value, where it does."""
+    return {name: _ordered(name, where[name]) for name in sorted(where, key=str)}
+
+
+def _ordered(name: str, test: Any) -> Any:
+    if name in LOGIC and isinstance(test, (list, tuple)):
+        return [ordered(each) if isinstance(each, Mapping) else each for each in test]
+    if isinstance(test, Mapping) and test and all(str(operator).startswith("$") for operator in test):
+        return {operator: test[operator] for operator in sorted(test, key=str)}
+    return test
+
+
+def _too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
+    """Tell whether documents lie in each other deeper than a filter may hold them."""
+    if isinstance(value, DBRef):
+        value = value.as_doc()
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return not left or any(_too_deep(each, left - 1) for each in inner)
 
 
 def _seal(secret: bytes, body: bytes) -> bytes:

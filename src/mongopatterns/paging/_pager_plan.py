@@ -10,20 +10,21 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions
+from bson import encode
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import InvalidDocument
 
 from mongopatterns.calls import Call, again
-from mongopatterns.commands import NOT_TOLD, Read
+from mongopatterns.commands import NOT_TOLD, REPLY, Read
 from mongopatterns.errors import StateError, UsageError
 from mongopatterns.expressions import ANY_UUID
 from mongopatterns.fields import Fields, Shape
-from mongopatterns.filters import check_params, is_equality
+from mongopatterns.filters import LOGIC, check_params, is_equality
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.indexes import Index
 from mongopatterns.joins._join_batch import Documents, Level
-from mongopatterns.joins._join_lookup import joined_stages
-from mongopatterns.paging._cursors import Cursors, Position, fingerprint
+from mongopatterns.joins._join_lookup import keys_stage, lookup_stages
+from mongopatterns.paging._cursors import Cursors, Position, fingerprint, ordered
 from mongopatterns.paging._keyset import after, merges
 from mongopatterns.paging._pager_spec import Page, PagerSpec, check_limit, wanted
 from mongopatterns.specs import Sort
@@ -32,6 +33,21 @@ STREAMED: Final = 1000
 """How many documents of a stream are read at a time."""
 
 _SIMPLE: Final = {"locale": "simple"}
+_DEFAULTS: Final = {
+    "strength": 3,
+    "caseLevel": False,
+    "caseFirst": "off",
+    "numericOrdering": False,
+    "alternate": "non-ignorable",
+    "maxVariable": "punct",
+    "backwards": False,
+}
+
+_REFUSED: Final = {
+    "$near": "has an order of its own: use $geoWithin, or $geoNear in source",
+    "$nearSphere": "has an order of its own: use $geoWithin, or $geoNear in source",
+    "$where": "does not work in all that is sent: use $expr",
+}
 
 
 @dataclass(frozen=True)
@@ -133,17 +149,18 @@ class PagerPlan:
         if filter is not None and not isinstance(filter, Mapping):
             raise UsageError("filter", f"expected a filter, got {filter!r:.100}")
         where: Mapping[str, Any] = filter or {}
+        self._check_operators(where)
         given = check_params(self.spec.params, params)
         for part in self.spec.parts if given else ():
             part.filter.bound(given)
         try:
             mark = fingerprint(
                 {
-                    "collection": self.spec.collection,
+                    "collection": self._collection,
                     "sort": [list(pair) for pair in self.spec.order],
                     "collation": self._collation,
                     "source": list(self.spec.source),
-                    "filter": where,
+                    "filter": ordered(where),
                 },
                 self._codec_options,
             )
@@ -158,6 +175,14 @@ class PagerPlan:
             mark,
         )
 
+    def _check_operators(self, where: Mapping[str, Any]) -> None:
+        """Refuse what does not go together with a place in an order."""
+        for name in _operators(where):
+            if name in _REFUSED or (name == "$text" and self.spec.source):
+                raise UsageError(
+                    "filter", f"{name} {_REFUSED.get(name, 'comes before all stages: put it into source')}"
+                )
+
     again = staticmethod(again)
 
     # Calls .......................................................................................................
@@ -166,9 +191,9 @@ class PagerPlan:
         """Read a page."""
         return Call(self._find(query))
 
-    def walk(self, query: PageQuery) -> Walk:
+    def walk(self, filter: object, *, params: object, batch: object, fields: object) -> Walk:  # noqa: A002
         """Begin to read everything."""
-        return Walk(query)
+        return Walk(self.query(filter, params=params, limit=check_limit(batch, "batch"), fields=fields))
 
     def further(self, walk: Walk) -> Call[Read]:
         """Read the next documents of a stream; there are none if it is over."""
@@ -181,8 +206,8 @@ class PagerPlan:
     def _find(self, query: PageQuery) -> Generator[Read, Any, Page[Any]]:
         level = self._level(query)
         documents = yield self._read(query, level.shape)
-        page, _ = yield from self._finished(query, documents, level)
-        return page
+        items, keys = yield from self._joined(query, documents, level)
+        return self._page(query, items, keys, more=len(documents) > query.limit)
 
     def _further(self, walk: Walk) -> Generator[Read, Any, Documents]:
         query = walk.query
@@ -190,28 +215,28 @@ class PagerPlan:
             return []
         level = self._level(query)
         documents = yield self._read(query, level.shape)
-        page, last = yield from self._finished(query, documents, level)
-        walk.query = None if page.next is None else replace(query, position=last)
-        return page.items
+        items, keys = yield from self._joined(query, documents, level)
+        # (no cursor is made: no value is too large for a stream)
+        walk.query = replace(query, position=Position(keys[-1])) if len(documents) > query.limit else None
+        return items
 
-    def _finished(
+    def _joined(
         self, query: PageQuery, documents: Documents, level: Level
-    ) -> Generator[Read, Any, tuple[Page[Any], Position | None]]:
-        """Join onto the documents of a page, and make one of them; say as well where the next one begins."""
-        more = len(documents) > query.limit
+    ) -> Generator[Read, Any, tuple[Documents, list[tuple[Any, ...]]]]:
+        """Join onto the documents of a page; give their sort keys as well."""
         items = documents[: query.limit]
         keys = self._values(items, level.shape)
         yield from level.attach(items, level.asked(items))
         level.shape.clean(items)
-        page = self._page(query, items, keys, more=more)
-        return page, Position(keys[-1]) if keys else None
+        return items, keys
 
     def _explain(self, query: PageQuery) -> Generator[Read, Any, PagerExplanation]:
         read = self._read(query, self._level(query).shape)
         index = None if self.spec.source else self._index(query)
         indexes = yield Read(self._collection, "list_indexes", {}, apart=True)
-        name = self._served(query, indexes) if indexes else None
-        findings = self.unserved(query, indexes) if indexes else []
+        known = bool(indexes) and not self.spec.source
+        name = self._served(query, indexes) if known else None
+        findings = self.unserved(query, indexes) if known else []
         return PagerExplanation((read.collection, read.method, read.arguments), index, name, tuple(findings))
 
     def refused(self, read: Read, error: Any) -> None:
@@ -248,17 +273,17 @@ class PagerPlan:
 
     def stages(self, query: PageQuery) -> Documents:
         """Build the stages that give the documents of a page, and one more, behind `source`."""
-        stages = [*self._selected(query), *joined_stages(self.spec.parts, query.params)]
-        if query.fields is None:
-            return stages
+        selected, fields, parts = self._selected(query), query.fields, self.spec.parts
         shape = self._shape(query)
-        given = query.fields.projection([part.as_ for part in self.spec.parts])
-        hidden = {
-            path: value
-            for path, value in (shape.projection or {}).items()
-            if path not in query.fields.projection() or (path == "_id" and value)
-        }
-        return [*stages, {"$project": {**given, **hidden}}]
+        if not parts:
+            return [*selected, {"$project": shape.projection}] if shape.projection is not None else selected
+        # A join may take the place of a sort key: they are kept beside the document.
+        kept = (shape.projection or {})[REPLY]
+        stages = [*selected, {"$set": {REPLY: kept}}, *keys_stage(parts), *lookup_stages(parts, query.params)]
+        if fields is None:
+            return [*stages, {"$unset": [f"{REPLY}.k{place}" for place in range(len(parts))]}]
+        given = fields.projection([part.as_ for part in parts])
+        return [*stages, {"$project": {**given, **{f"{REPLY}.{name}": 1 for name in kept}}}]
 
     def _selected(self, query: PageQuery) -> Documents:
         """Build the stages that find the documents of a page: one filter after the other, where they do not merge."""
@@ -275,8 +300,16 @@ class PagerPlan:
         position = query.position
         if position is None:
             return [dict(query.filter)]
-        found = after(self._order(query), position.values, query.filter, inclusive=position.inclusive)
-        if len(found) < 2 or not merges(position.values):  # noqa: PLR2004  # (one alone is no choice)
+        # What the filter compares with one value is equal in all documents, and decides nothing.
+        equal = self._equal(query)
+        pairs = zip(self._order(query), position.values, strict=True)
+        left = [(pair, value) for pair, value in pairs if pair[0] not in equal]
+        order, values = tuple(pair for pair, _ in left), [value for _, value in left]
+        if "$text" in _operators(query.filter):  # (it is there once, whatever is read: no index gives an order then)
+            found = after(order, values, {}, inclusive=position.inclusive)
+            return [{"$and": [query.filter, {"$or": found or [{"$nor": [{}]}]}]}]
+        found = after(order, values, query.filter, inclusive=position.inclusive)
+        if len(found) < 2 or not merges(values):  # noqa: PLR2004  # (one alone is no choice)
             return found or [{"$nor": [{}]}]
         return [{"$or": found}]
 
@@ -285,7 +318,7 @@ class PagerPlan:
         return tuple((path, direction * turn) for path, direction in self.spec.order)
 
     def _shape(self, query: PageQuery) -> Shape:
-        return Shape(query.fields, (), self._paths)
+        return Shape(Fields((), with_id=False) if self.spec.parts else query.fields, (), self._paths)
 
     # What becomes of the answer ..................................................................................
 
@@ -340,7 +373,22 @@ class PagerPlan:
         return Page(items, self._token(query, after_it), self._token(query, before))
 
     def _token(self, query: PageQuery, position: Position | None) -> str | None:
-        return None if position is None else self._cursors.write(position, query.fingerprint)
+        """Write a cursor.
+
+        Raises:
+            StateError: If a value of the position is too large.
+        """
+        if position is None:
+            return None
+        token = self._cursors.write(position, query.fingerprint)
+        if token is None:
+            sizes = [len(encode({"": value}, codec_options=self._codec_options)) for value in position.values]
+            largest = sizes.index(max(sizes))
+            problem = (
+                f"a page ends there, and {sizes[largest]:,} bytes do not fit into a cursor: sort by shorter values"
+            )
+            raise StateError(self._collection, self._id(position.values), self._paths[largest], problem)
+        return token
 
     # Indexes .....................................................................................................
 
@@ -361,19 +409,26 @@ class PagerPlan:
                 severity=Severity.WARNING,
                 subject=f"{self._collection}.{self._paths[0]}",
                 evidence=f"no index gives the documents by {sort}: the server sorts all of them for each page",
-                remedy=f"Create {index}",
+                remedy=f"Create {index}" + (f" with the collation {self._collation}" if self.spec.collation else ""),
             )
         ]
 
     def _equal(self, query: PageQuery) -> list[str]:
         """List the paths that a filter compares with one value."""
         own = [path for path, test in query.filter.items() if not path.startswith("$") and is_equality(test)]
-        for each in query.filter.get("$and", ()):
-            own += [path for path, test in each.items() if not path.startswith("$") and is_equality(test)]
+        both = query.filter.get("$and")
+        for each in both if isinstance(both, (list, tuple)) else ():
+            if isinstance(each, Mapping):
+                own += [path for path, test in each.items() if not path.startswith("$") and is_equality(test)]
         return [*(path for path in self.spec.filter_by if path in own), *own]
 
     def _index(self, query: PageQuery) -> Index | None:
-        return wanted([*self.spec.filter_by, *self._equal(query)], self.spec.order)
+        return wanted(self._equal(query), self.spec.order, self.spec.collation)
+
+    def _collates(self, collation: Mapping[str, Any]) -> bool:
+        """Tell whether an index compares text as the pages do: what is not said is what the server says by default."""
+        own, other = ({**_DEFAULTS, **each} for each in (self._collation, collation))
+        return all(own[name] == other[name] for name in ("locale", *(_DEFAULTS if own["locale"] != "simple" else ())))
 
     def _served(self, query: PageQuery, indexes: Sequence[Mapping[str, Any]]) -> str | None:
         """Name an index that gives the documents in their order, behind paths that have one value."""
@@ -382,7 +437,7 @@ class PagerPlan:
         for index in indexes:
             if index.get("hidden") or "partialFilterExpression" in index or index.get("sparse"):
                 continue
-            if (index.get("collation") or _SIMPLE).get("locale") != self._collation["locale"]:
+            if not self._collates(index.get("collation") or _SIMPLE):
                 continue
             keys = list(index["key"].items())
             leading = next((place for place, (path, _) in enumerate(keys) if path not in equal), len(keys))
@@ -394,6 +449,11 @@ class PagerPlan:
         return None
 
 
+def exact(codec_options: CodecOptions[Any]) -> CodecOptions[Any]:
+    """Return options by which a date that Python has no year for is read as a `DatetimeMS`, and not as the nearest."""
+    return codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+
 def checked(spec: object) -> PagerSpec:
     """Return what a pager is bound to.
 
@@ -403,6 +463,19 @@ def checked(spec: object) -> PagerSpec:
     if not isinstance(spec, PagerSpec):
         raise UsageError("spec", f"expected a PagerSpec, got {type(spec).__name__}")
     return spec
+
+
+def _operators(where: Mapping[str, Any]) -> set[str]:
+    """List the operators of a filter."""
+    found: set[str] = set()
+    for name, test in where.items():
+        if name in LOGIC and isinstance(test, (list, tuple)):
+            found.update(*(_operators(each) for each in test if isinstance(each, Mapping)))
+        elif isinstance(test, Mapping):
+            found.update(operator for operator in test if str(operator).startswith("$"))
+        if str(name).startswith("$"):
+            found.add(name)
+    return found
 
 
 def _holds_text(value: Any) -> bool:

@@ -135,24 +135,25 @@ class PagerSpec:
 
     def indexes(self) -> tuple[Index, ...]:
         """Return the index by which a page is read without a sort, and from its first document on."""
-        return () if self.source else tuple(filter(None, [wanted(self.filter_by, self.order)]))
+        found = None if self.source else wanted(self.filter_by, self.order, self.collation)
+        return () if found is None else (found,)
 
 
-def wanted(equal: Sequence[str], order: Sort) -> Index | None:
+def wanted(equal: Sequence[str], order: Sort, collation: Mapping[str, Any] | None) -> Index | None:
     """Return the index for an order, behind paths that are compared with one value; None where every one is there."""
     leading = [path for path in dict.fromkeys(equal) if path != "_id"]
     rest = [(path, direction) for path, direction in order if path not in leading]
-    if not leading and [path for path, _ in rest] == ["_id"]:
+    if "_id" in equal or (not leading and [path for path, _ in rest] == ["_id"]):
         return None
-    return Index(*leading, *rest)
+    return Index(*leading, *rest, collation=collation)
 
 
-def check_limit(limit: object) -> int:
+def check_limit(limit: object, argument: str = "limit") -> int:
     """Return how many documents a page has.
 
     Raises:
         UsageError: If it is no whole number from 1 to 10,000.
     """
     if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
-        raise UsageError("limit", f"expected a whole number from 1 to {MAX_LIMIT}, got {limit!r:.100}")
+        raise UsageError(argument, f"expected a whole number from 1 to {MAX_LIMIT}, got {limit!r:.100}")
     return limit

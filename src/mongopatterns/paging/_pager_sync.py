@@ -14,7 +14,7 @@ from mongopatterns import _driver_sync as driver
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_all, decode_page
-from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan
+from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan, checked, exact
 from mongopatterns.paging._pager_spec import Page, PagerSpec
 from mongopatterns.typing import Durability
 
@@ -46,9 +46,10 @@ class Pager:
     def __init__(
         self, target: driver.Target, spec: PagerSpec, *, secret: str | bytes | Sequence[str | bytes] | None = None
     ) -> None:
-        collection: Any = driver.bind(target, getattr(spec, "collection", ""), Durability.MAJORITY)
+        self.spec = checked(spec)
+        collection: Any = driver.bind(target, spec.collection, Durability.MAJORITY)
+        collection = collection.with_options(codec_options=exact(collection.codec_options))
         self._plan = PagerPlan(spec, collection.name, secret=secret, codec_options=collection.codec_options)
-        self.spec = spec
         self._collection = collection
         self._joined = {name: driver.bind(collection.database, name, Durability.MAJORITY) for name in self._plan.joined}
         self._joined[collection.name] = collection
@@ -111,7 +112,7 @@ class Pager:
             batch: How many are read at a time.
             session: A session of the driver.
         """
-        walk = self._plan.walk(self._plan.query(filter, params=params, limit=batch, fields=fields))
+        walk = self._plan.walk(filter, params=params, batch=batch, fields=fields)
         while documents := self._run(self._plan.further(walk), session, None):
             yield from decode_all(documents, model)
 
