@@ -533,6 +533,7 @@ class Drawn:
         self.lists = self.often(0.4)
         self.odd = self.often(0.4)
         self.joined: list[str] = []
+        self.alike = self.often(0.4)  # (branches about the same documents, which may be told from the same groups)
 
     def one(self, choices: Any) -> Any:
         return self.chance.choice(choices)
@@ -607,13 +608,14 @@ class Drawn:
 
     def plain_measure(self) -> Any:
         options: dict[str, Any] = {"where": self.where()}
-        kind = self.one([Count, Sum, Avg, CountDistinct])
+        kind = self.one([Count, Sum, Avg] if self.alike else [Count, Sum, Avg, CountDistinct])
         if kind in (Sum, Avg):
             options["scale"] = self.one([1, 1, 1, 2, 0.5, Decimal("0.1"), -1, 1 / 60])
         return kind(**options) if kind is Count else kind(self.path(), **options)
 
     def measure(self) -> Any:
-        kind = self.one([None, None, None, Min, Max, CollectSet, First, Last, SumMap, Ratio])
+        kinds = [None, None, None, Min, Max, First, Last, Ratio]
+        kind = self.one(kinds if self.alike else [*kinds, CollectSet, SumMap])
         rounded = {"round": self.one([None, None, 0, 1, 2, -1])}
         scale = {"scale": self.one([1, 1, 2, Decimal("0.5"), -0.5, 100])}
         where = {"where": self.where()}
@@ -639,9 +641,9 @@ class Drawn:
 
     def branch(self) -> Any:  # noqa: PLR0911  # one for each kind
         kind = self.one([Totals, GroupBy, GroupBy, Top, TimeBuckets, TimeBuckets, Histogram, Histogram, Distinct, Raw])
-        joins = self.some(JOINS, 3) if self.often(0.4) else []
+        joins = self.some(JOINS, 3) if self.often(0.4) and not self.alike else []
         self.joined = [part.as_ for part in joins]
-        options: dict[str, Any] = {"joins": joins, "where": self.where()}
+        options: dict[str, Any] = {"joins": joins, "where": None if self.alike else self.where()}
         if kind is Distinct:
             return Distinct(self.path(), **options)
         if kind is Raw:
@@ -726,7 +728,7 @@ def test_every_branch_is_what_plain_python_makes_of_it(stored: Any, seed: int) -
     """Whatever is stored and asked for: every branch is what loops over the documents give, by every strategy."""
     drawn = Drawn(seed)
     documents = [drawn.document(n) for n in range(drawn.one([0, 1, 5, 12, 25]))]
-    branches = {f"b{n}": drawn.branch() for n in range(drawn.chance.randrange(1, 5))}
+    branches = {f"b{n}": drawn.branch() for n in range(drawn.chance.randrange(1, 6))}
     filter_, bounds = drawn.filter()
     database = stored(documents)
     spec = ReportSpec("events", branches=branches)
