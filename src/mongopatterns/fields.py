@@ -123,9 +123,15 @@ class Shape:
 
     def value(self, path: str, document: Mapping[str, Any]) -> Any:
         """Read the value at a path of a document that was fetched; None if there is none."""
+        return self.values(path, [document])[0]
+
+    def values(self, path: str, documents: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Read the value at a path of documents that were fetched; None if there is none."""
         if name := self._extra.get(f"${path}"):
-            return document[REPLY].get(name)
-        return value_at(document, path)
+            return [document[REPLY].get(name) for document in documents]
+        if "." not in path:
+            return [document.get(path) for document in documents]
+        return [value_at(document, path) for document in documents]
 
     def clean(self, documents: Iterable[dict[str, Any]]) -> None:
         """Take away what was fetched only to be read."""

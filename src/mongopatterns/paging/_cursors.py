@@ -150,7 +150,7 @@ def _too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
 
 
 def _seal(secret: bytes, body: bytes) -> bytes:
-    return hmac.new(secret, body, hashlib.sha256).digest()[:_SEAL]
+    return hmac.digest(secret, body, "sha256")[:_SEAL]
 
 
 def _check_secret(secret: object) -> tuple[bytes, ...]:

@@ -36,8 +36,7 @@ def after(order: Sort, values: Sequence[Any], where: Mapping[str, Any], *, inclu
     found: list[list[Filter]] = []
     equal: list[Filter] = []
     for (path, direction), value in zip(order, values, strict=True):
-        if (beyond := _beyond(path, direction, value)) is not None:
-            found.append([*equal, beyond])
+        found += [[*equal, beyond] for beyond in reversed(_beyond(path, direction, value))]
         equal.append(_equal(path, value))
     if inclusive:
         found.append(equal)
@@ -59,14 +58,24 @@ def _equal(path: str, value: Any) -> Filter:
     return {path: {"$eq": value}}
 
 
-def _beyond(path: str, direction: int, value: Any) -> Filter | None:
-    """Find what a sort puts behind a value; None if there can be nothing."""
+def _beyond(path: str, direction: int, value: Any) -> list[Filter]:
+    """Find what a sort puts behind a value, one part after the other.
+
+    What may be missing is found by null, and never by a comparison: the server reads a comparison from a sparse or a
+    wildcard index as well, in which what is missing is not (seen on MongoDB 6.0).
+    """
+    least, most = isinstance(value, MinKey), isinstance(value, MaxKey)
     if direction == 1:
-        if isinstance(value, MaxKey):
-            return None
-        return {"$expr": {"$gt": [f"${path}", literal(value)]}}
-    if isinstance(value, MinKey):
-        return None
+        if least:
+            return [_equal(path, None), _compare(path, {"$gt": None})]
+        return [] if most else [_compare(path, {"$gt": value})]
     if value is None:
-        return {path: {"$eq": MinKey()}}
-    return {"$expr": {"$lt": [f"${path}", literal(value)]}}
+        return [_equal(path, MinKey())]
+    if least or path == "_id":  # (which is never missing)
+        return [] if least else [_compare(path, {"$lt": value})]
+    return [_compare(path, {"$lt": value, "$gt": None}), {path: {"$in": [None, MinKey()]}}]
+
+
+def _compare(path: str, tests: Mapping[str, Any]) -> Filter:
+    found = [{"$expr": {operator: [f"${path}", literal(value)]}} for operator, value in tests.items()]
+    return found[0] if len(found) == 1 else {"$and": found}

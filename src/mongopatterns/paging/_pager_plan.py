@@ -128,6 +128,16 @@ class PagerPlan:
         self._cursors = Cursors(secret, codec_options)
         self._paths = [path for path, _ in spec.order]
         self._collation = dict(spec.collation) if spec.collation is not None else _SIMPLE
+        own = {
+            "collection": self._collection,
+            "sort": [list(pair) for pair in spec.order],
+            "collation": self._collation,
+            "source": list(spec.source),
+        }
+        try:
+            self._own = fingerprint(own, codec_options)
+        except (InvalidDocument, OverflowError, UnicodeError, ValueError) as error:
+            raise UsageError("source", f"cannot be sent: {error}") from None
 
     @property
     def joined(self) -> list[str]:
@@ -154,16 +164,7 @@ class PagerPlan:
         for part in self.spec.parts if given else ():
             part.filter.bound(given)
         try:
-            mark = fingerprint(
-                {
-                    "collection": self._collection,
-                    "sort": [list(pair) for pair in self.spec.order],
-                    "collation": self._collation,
-                    "source": list(self.spec.source),
-                    "filter": ordered(where),
-                },
-                self._codec_options,
-            )
+            mark = fingerprint({"of": self._own, "filter": ordered(where)}, self._codec_options)
         except (InvalidDocument, OverflowError, UnicodeError, ValueError) as error:
             raise UsageError("filter", f"cannot be sent: {error}") from None
         return PageQuery(
@@ -257,12 +258,13 @@ class PagerPlan:
     def _read(self, query: PageQuery, shape: Shape) -> Read:
         """Build the read of a page's documents, and of one more."""
         options = {"collation": self._collation, "comment": "mongopatterns.pager.page"}
-        if self.spec.source or len(self._filters(query)) > 1:
+        filters = self._filters(query)
+        if self.spec.source or len(filters) > 1:
             project = [{"$project": shape.projection}] if shape.projection is not None else []
-            stages = [*map(dict, self.spec.source), *self._selected(query), *project]
+            stages = [*map(dict, self.spec.source), *self._selected(query, filters), *project]
             return Read(self._collection, "aggregate", {"pipeline": stages, **options}).at_once()
         arguments: dict[str, Any] = {
-            "filter": self._filters(query)[0],
+            "filter": filters[0],
             "sort": list(self._order(query)),
             "limit": query.limit + 1,
             **options,
@@ -273,7 +275,7 @@ class PagerPlan:
 
     def stages(self, query: PageQuery) -> Documents:
         """Build the stages that give the documents of a page, and one more, behind `source`."""
-        selected, fields, parts = self._selected(query), query.fields, self.spec.parts
+        selected, fields, parts = self._selected(query, self._filters(query)), query.fields, self.spec.parts
         shape = self._shape(query)
         if not parts:
             return [*selected, {"$project": shape.projection}] if shape.projection is not None else selected
@@ -285,10 +287,10 @@ class PagerPlan:
         given = fields.projection([part.as_ for part in parts])
         return [*stages, {"$project": {**given, **{f"{REPLY}.{name}": 1 for name in kept}}}]
 
-    def _selected(self, query: PageQuery) -> Documents:
+    def _selected(self, query: PageQuery, filters: Documents) -> Documents:
         """Build the stages that find the documents of a page: one filter after the other, where they do not merge."""
         page: Documents = [{"$sort": dict(self._order(query))}, {"$limit": query.limit + 1}]
-        first, *others = ([*([{"$match": where}] if where else []), *page] for where in self._filters(query))
+        first, *others = ([*([{"$match": where}] if where else []), *page] for where in filters)
         if not others:
             return first
         source = list(map(dict, self.spec.source))
@@ -340,15 +342,18 @@ class PagerPlan:
         Raises:
             StateError: If one is a list, or is text where two of them may be one.
         """
-        found = [tuple(shape.value(path, document) for path in self._paths) for document in documents]
-        for values in found:
-            for path, value in zip(self._paths, values, strict=True):
-                if isinstance(value, list):
-                    problem = "is a list, or lies in one, and such a document has no one place in an order"
-                    raise StateError(self._collection, self._id(values), path, problem)
-            if self.spec.collation is not None and _holds_text(self._id(values)):
-                problem = "holds text, and two ids may be one to the collation: page by ids of another kind, or without"
-                raise StateError(self._collection, self._id(values), "_id", problem)
+        columns = [shape.values(path, documents) for path in self._paths]
+        found = list(zip(*columns, strict=True))
+        for path, column in zip(self._paths, columns, strict=True):
+            if list in map(type, column):
+                place = next(place for place, value in enumerate(column) if type(value) is list)
+                problem = "is a list, or lies in one, and such a document has no one place in an order"
+                raise StateError(self._collection, self._id(found[place]), path, problem)
+        if self.spec.collation is not None:
+            for values in found:
+                if _holds_text(self._id(values)):
+                    why = "holds text, and two ids may be one to the collation: page by ids of another kind, or without"
+                    raise StateError(self._collection, self._id(values), "_id", why)
         return found
 
     def _id(self, values: Sequence[Any]) -> Any:
