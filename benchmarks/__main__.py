@@ -20,7 +20,19 @@ from typing import Any, Final
 import pymongo
 from pymongo import MongoClient
 
-from benchmarks import _page, combining, counters, documents, imports, joins, limiters, membership, reports, sizes
+from benchmarks import (
+    _page,
+    combining,
+    counters,
+    documents,
+    imports,
+    joins,
+    limiters,
+    membership,
+    paging,
+    reports,
+    sizes,
+)
 from benchmarks._rows import QUICK, Effort, Measurable
 from mongopatterns.testing import EmbeddedMongo
 
@@ -32,6 +44,7 @@ PATTERNS: Final[tuple[ModuleType, ...]] = (
     documents,
     joins,
     reports,
+    paging,
     sizes,
     imports,
 )
