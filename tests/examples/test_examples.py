@@ -85,6 +85,20 @@ post 3 by nobody
 ['Bob', None, 'Ann']
 Ann -> Anna
 """
+REPORTS = """\
+sessions 5, users 3, minutes 141.7, cost 0.70, failed 40.0, mine 2
+27 Mar    None
+28 Mar #  1500.0
+29 Mar ### 1333.0
+30 Mar    None
+31 Mar #  3000.0
+0-600: 1, 600-1800: 2, 1800-3600: 2
+Ann: 4200, Bob: 3400
+3 of 5
+2 more, and then None
+400: malformed
+auto, 0 findings
+"""
 KEYED_SET = """50 of 80 are in, stored 50
 added: 1
 removed: 0
@@ -137,6 +151,8 @@ PRINTED = {
     "loader_sync.py": LOADER,
     "quota_async.py": QUOTA,
     "quota_sync.py": QUOTA,
+    "reports_async.py": REPORTS,
+    "reports_sync.py": REPORTS,
     "reservation_async.py": RESERVATION,
     "reservation_sync.py": RESERVATION,
     "slots_async.py": SLOTS,
