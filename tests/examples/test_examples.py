@@ -99,6 +99,14 @@ Ann: 4200, Bob: 3400
 400: malformed
 auto, 0 findings
 """
+PAGER = """\
+6 Ann, 7 Bob, 8 Ann, 9 Bob
+older: [2, 3, 4, 5]
+back: [7, 8, 9, 10] and there is more: False
+refused: filter
+all: [10, 9, 8, 7, 5, 4, 3, 2, 1, 0]
+served by an index: True
+"""
 KEYED_SET = """50 of 80 are in, stored 50
 added: 1
 removed: 0
@@ -149,6 +157,8 @@ PRINTED = {
     "limiter_sync.py": LIMITER,
     "loader_async.py": LOADER,
     "loader_sync.py": LOADER,
+    "pager_async.py": PAGER,
+    "pager_sync.py": PAGER,
     "quota_async.py": QUOTA,
     "quota_sync.py": QUOTA,
     "reports_async.py": REPORTS,
