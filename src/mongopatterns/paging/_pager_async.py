@@ -28,7 +28,7 @@ class AsyncPager:
     all the time is left out or given twice, however many are inserted and deleted in between, and a page costs the same
     however many come before it, if an index serves the order (`spec.indexes()`, `explain`).
 
-    A page is one command, and one for each join.
+    A page is one command, and one for each join; with a session it may be a few.
 
     Args:
         target: A database, or the collection.
@@ -84,7 +84,9 @@ class AsyncPager:
             pydantic.ValidationError: If a document does not fit the model.
         """
         query = self._plan.query(filter, params=params, cursor=cursor, limit=limit, fields=fields)
-        page: Page[RowT] = decode_page(await self._run(self._plan.find(query), session, timeout), model)
+        page: Page[RowT] = decode_page(
+            await self._run(self._plan.find(query, in_turn=session is not None), session, timeout), model
+        )
         return page
 
     async def stream(
@@ -111,7 +113,7 @@ class AsyncPager:
             session: A session of the driver.
         """
         walk = self._plan.walk(filter, params=params, batch=batch, fields=fields)
-        while documents := await self._run(self._plan.further(walk), session, None):
+        while documents := await self._run(self._plan.further(walk, in_turn=session is not None), session, None):
             for row in decode_all(documents, model):
                 yield row
 

@@ -180,46 +180,62 @@ class PagerPlan:
         """Refuse what does not go together with a place in an order."""
         for name in _operators(where):
             if name in _REFUSED or (name == "$text" and self.spec.source):
-                raise UsageError(
-                    "filter", f"{name} {_REFUSED.get(name, 'comes before all stages: put it into source')}"
-                )
+                why = _REFUSED.get(name, "has to come before all stages: put it into source")
+                raise UsageError("filter", f"{name} {why}")
 
     again = staticmethod(again)
 
     # Calls .......................................................................................................
 
-    def find(self, query: PageQuery) -> Call[Read]:
-        """Read a page."""
-        return Call(self._find(query))
+    def find(self, query: PageQuery, *, in_turn: bool = False) -> Call[Read]:
+        """Read a page.
+
+        Args:
+            query: What is asked for.
+            in_turn: Whether parts that do not merge are read by a command each, until the page is full: a transaction
+                knows no `$unionWith`.
+        """
+        return Call(self._find(query, in_turn=in_turn))
 
     def walk(self, filter: object, *, params: object, batch: object, fields: object) -> Walk:  # noqa: A002
         """Begin to read everything."""
         return Walk(self.query(filter, params=params, limit=check_limit(batch, "batch"), fields=fields))
 
-    def further(self, walk: Walk) -> Call[Read]:
+    def further(self, walk: Walk, *, in_turn: bool = False) -> Call[Read]:
         """Read the next documents of a stream; there are none if it is over."""
-        return Call(self._further(walk))
+        return Call(self._further(walk, in_turn=in_turn))
 
     def explain(self, query: PageQuery) -> Call[Read]:
         """Tell what `find` would do."""
         return Call(self._explain(query))
 
-    def _find(self, query: PageQuery) -> Generator[Read, Any, Page[Any]]:
+    def _find(self, query: PageQuery, *, in_turn: bool) -> Generator[Read, Any, Page[Any]]:
         level = self._level(query)
-        documents = yield self._read(query, level.shape)
+        documents = yield from self._documents(query, level.shape, in_turn=in_turn)
         items, keys = yield from self._joined(query, documents, level)
         return self._page(query, items, keys, more=len(documents) > query.limit)
 
-    def _further(self, walk: Walk) -> Generator[Read, Any, Documents]:
+    def _further(self, walk: Walk, *, in_turn: bool) -> Generator[Read, Any, Documents]:
         query = walk.query
         if query is None:
             return []
         level = self._level(query)
-        documents = yield self._read(query, level.shape)
+        documents = yield from self._documents(query, level.shape, in_turn=in_turn)
         items, keys = yield from self._joined(query, documents, level)
         # (no cursor is made: no value is too large for a stream)
         walk.query = replace(query, position=Position(keys[-1])) if len(documents) > query.limit else None
         return items
+
+    def _documents(self, query: PageQuery, shape: Shape, *, in_turn: bool) -> Generator[Read, Any, Documents]:
+        """Read the documents of a page, and one more."""
+        filters = self._filters(query)
+        if not in_turn:
+            return (yield self._read(query, shape, filters))  # type: ignore[no-any-return]
+        found: Documents = []
+        for where in filters:
+            if (left := query.limit - len(found)) >= 0:
+                found += yield self._read(replace(query, limit=left), shape, [where])
+        return found
 
     def _joined(
         self, query: PageQuery, documents: Documents, level: Level
@@ -227,12 +243,13 @@ class PagerPlan:
         """Join onto the documents of a page; give their sort keys as well."""
         items = documents[: query.limit]
         keys = self._values(items, level.shape)
-        yield from level.attach(items, level.asked(items))
-        level.shape.clean(items)
+        asked = level.asked(items)
+        level.shape.clean(items)  # (before a join takes the place of what was only read)
+        yield from level.attach(items, asked)
         return items, keys
 
     def _explain(self, query: PageQuery) -> Generator[Read, Any, PagerExplanation]:
-        read = self._read(query, self._level(query).shape)
+        read = self._read(query, self._level(query).shape, self._filters(query))
         index = None if self.spec.source else self._index(query)
         indexes = yield Read(self._collection, "list_indexes", {}, apart=True)
         known = bool(indexes) and not self.spec.source
@@ -255,10 +272,9 @@ class PagerPlan:
         params = query.params if bound else dict.fromkeys(self.spec.params)
         return Level(self.spec.parts, query.fields, params, self._codec_options, values=self._paths)
 
-    def _read(self, query: PageQuery, shape: Shape) -> Read:
+    def _read(self, query: PageQuery, shape: Shape, filters: Documents) -> Read:
         """Build the read of a page's documents, and of one more."""
         options = {"collation": self._collation, "comment": "mongopatterns.pager.page"}
-        filters = self._filters(query)
         if self.spec.source or len(filters) > 1:
             project = [{"$project": shape.projection}] if shape.projection is not None else []
             stages = [*map(dict, self.spec.source), *self._selected(query, filters), *project]

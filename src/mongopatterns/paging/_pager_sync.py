@@ -30,7 +30,7 @@ class Pager:
     all the time is left out or given twice, however many are inserted and deleted in between, and a page costs the same
     however many come before it, if an index serves the order (`spec.indexes()`, `explain`).
 
-    A page is one command, and one for each join.
+    A page is one command, and one for each join; with a session it may be a few.
 
     Args:
         target: A database, or the collection.
@@ -86,7 +86,9 @@ class Pager:
             pydantic.ValidationError: If a document does not fit the model.
         """
         query = self._plan.query(filter, params=params, cursor=cursor, limit=limit, fields=fields)
-        page: Page[RowT] = decode_page(self._run(self._plan.find(query), session, timeout), model)
+        page: Page[RowT] = decode_page(
+            self._run(self._plan.find(query, in_turn=session is not None), session, timeout), model
+        )
         return page
 
     def stream(
@@ -113,7 +115,7 @@ class Pager:
             session: A session of the driver.
         """
         walk = self._plan.walk(filter, params=params, batch=batch, fields=fields)
-        while documents := self._run(self._plan.further(walk), session, None):
+        while documents := self._run(self._plan.further(walk, in_turn=session is not None), session, None):
             yield from decode_all(documents, model)
 
     def explain(
