@@ -21,6 +21,7 @@ from mongopatterns import (
     AsyncJoin,
     AsyncKeyedSet,
     AsyncLoader,
+    AsyncPager,
     AsyncQuota,
     AsyncRateLimiter,
     AsyncReport,
@@ -53,7 +54,10 @@ from mongopatterns import (
     Many,
     MemberResult,
     One,
+    Page,
     PageOf,
+    PagerExplanation,
+    PagerSpec,
     Param,
     QuotaSpec,
     Rate,
@@ -399,3 +403,33 @@ async def reports(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDa
     GroupBy("user", {"n": Count()})  # type: ignore[call-arg]
     Sum("cost", {"ok": True})  # type: ignore[call-arg]
     Sum("cost", round=0.5)  # type: ignore[arg-type]
+
+
+CHAT = PagerSpec(
+    "messages",
+    sort=[("at", -1), ("n", 1)],
+    limit=20,
+    reading_order=True,
+    filter_by=["party"],
+    fields=["n"],
+    collation={"locale": "de"},
+)
+
+
+async def pages(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncPager(motor, CHAT, secret="a" * 16)
+    pager = AsyncPager(database["messages"], CHAT, secret=["a" * 16, b"b" * 16])
+    assert_type(pager.spec, PagerSpec)
+    page = await pager.page({"party": 1}, cursor=None, limit=5, fields={"n": 1}, timeout=1)
+    assert_type(page, Page[dict[str, Any]])
+    assert_type(page.items, list[dict[str, Any]])
+    assert_type(page.next, str | None)
+    assert_type(await pager.page(model=Question), Page[Question])
+    assert_type([row async for row in pager.stream({}, model=Question, batch=10)], list[Question])
+    assert_type([row async for row in pager.stream()], list[dict[str, Any]])
+    assert_type(await pager.explain({}, cursor=page.next), PagerExplanation)
+    await pager.page({}, "cursor")  # type: ignore[call-arg, arg-type]
+    await pager.page(cursor=5)  # type: ignore[arg-type]
+    AsyncPager(database, "messages")  # type: ignore[arg-type]
+    PagerSpec("messages", [("at", -1)])  # type: ignore[call-arg]
+    PagerSpec("messages", sort="at")  # type: ignore[arg-type]

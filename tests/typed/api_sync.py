@@ -26,7 +26,11 @@ from mongopatterns import (
     Loader,
     LoaderSpec,
     One,
+    Page,
     PageOf,
+    Pager,
+    PagerExplanation,
+    PagerSpec,
     Quota,
     QuotaSpec,
     Report,
@@ -109,3 +113,32 @@ def reports(database: Database[dict[str, Any]]) -> None:
     report.run({}, session=None, stategy="auto")  # type: ignore[call-arg]
     Report(database, "sessions")  # type: ignore[arg-type]
     Capped("many")  # type: ignore[arg-type]
+
+
+CHAT = PagerSpec(
+    "messages",
+    sort=[("at", -1), ("n", 1)],
+    limit=20,
+    reading_order=True,
+    filter_by=["party"],
+    fields=["n"],
+    collation={"locale": "de"},
+)
+
+
+def pages(database: Database[dict[str, Any]]) -> None:
+    pager = Pager(database["messages"], CHAT, secret=["a" * 16, b"b" * 16])
+    assert_type(pager.spec, PagerSpec)
+    page = pager.page({"party": 1}, cursor=None, limit=5, fields={"n": 1}, timeout=1)
+    assert_type(page, Page[dict[str, Any]])
+    assert_type(page.items, list[dict[str, Any]])
+    assert_type(page.next, str | None)
+    assert_type(pager.page(model=User), Page[User])
+    assert_type(list(pager.stream({}, model=User, batch=10)), list[User])
+    assert_type(list(pager.stream()), list[dict[str, Any]])
+    assert_type(pager.explain({}, cursor=page.next), PagerExplanation)
+    pager.page({}, "cursor")  # type: ignore[call-arg, arg-type]
+    pager.page(cursor=5)  # type: ignore[arg-type]
+    Pager(database, "messages")  # type: ignore[arg-type]
+    PagerSpec("messages", [("at", -1)])  # type: ignore[call-arg]
+    PagerSpec("messages", sort="at")  # type: ignore[arg-type]
