@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
+from itertools import product
 from typing import Any
 
 import pytest
-from bson import MaxKey, MinKey
+from bson import Binary, Code, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mongopatterns.expressions import ANY_UUID
+from mongopatterns.order import rank
 from mongopatterns.paging._keyset import after, merges
 
 
@@ -71,3 +78,60 @@ def test_the_position_itself_comes_first() -> None:
 def test_where_parts_do_not_merge(values: list[Any], whether: bool) -> None:
     """Two parts that are equal by null in the same key are told apart by a merge, and are read one after the other."""
     assert merges(values) is whether
+
+
+# The filters, read as the server reads them --------------------------------------------------------------------
+
+MISSING = object()
+VALUES: list[Any] = [
+    *[MISSING, None, MinKey(), MaxKey(), math.nan, -math.inf, 0, -0.0, 1, 1.0, Decimal128("1"), Decimal128("NaN"), 2],
+    *["", "$a", "a", "b", {}, {"a": 1}, {"a": "x"}, {"b": None}, b"", b"x", Binary(b"x", 5), False, True],
+    *[ObjectId("0" * 24), dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), Timestamp(1, 1), Regex("a"), Code("f")],
+]
+FEW: list[Any] = [MISSING, None, MinKey(), 1, "a"]
+
+
+def compared(value: Any) -> Any:
+    """Rank a value as an expression compares it: what is missing lies between MinKey and null."""
+    return (0.5,) if value is MISSING else rank(value, ANY_UUID)
+
+
+def sorted_by(value: Any) -> Any:
+    """Rank a value as a sort does: what is missing is null."""
+    return rank(None if value is MISSING else value, ANY_UUID)
+
+
+def matches(document: dict[str, Any], where: Any) -> bool:
+    """Tell whether a document matches one of the filters that are built here."""
+    [(name, test)] = where.items()
+    if name == "$and":
+        return all(matches(document, each) for each in test)
+    if name == "$expr":
+        [(operator, (path, value))] = test.items()
+        held, given_ = compared(document.get(path[1:], MISSING)), compared(value["$literal"])
+        return bool(held > given_) if operator == "$gt" else bool(held < given_)
+    [(operator, value)] = test.items()
+    asked = value if operator == "$in" else [value]
+    return any(sorted_by(document.get(name, MISSING)) == sorted_by(each) for each in asked)
+
+
+@given(
+    st.sampled_from([VALUES, FEW]).flatmap(
+        lambda pool: st.lists(st.tuples(st.sampled_from(pool), st.sampled_from(pool)), max_size=12)
+    ),
+    st.sampled_from(list(product([1, -1], repeat=3))),
+    st.booleans(),
+)
+def test_each_part_finds_its_own_stretch_of_the_order(held: list[Any], directions: Any, inclusive: bool) -> None:
+    """Read one after the other, the parts give exactly what a sort puts behind a row, each once, in its place."""
+    rows = [
+        {name: value for name, value in (("a", a), ("b", b), ("_id", number)) if value is not MISSING}
+        for number, (a, b) in enumerate(held)
+    ]
+    order = tuple(zip(("a", "b", "_id"), directions, strict=True))
+    for path, direction in reversed(order):
+        rows.sort(key=lambda row, path=path: sorted_by(row.get(path, MISSING)), reverse=direction == -1)  # type: ignore[misc]
+    for place, row in enumerate(rows):
+        parts = after(order, [row.get(path) for path, _ in order], {}, inclusive=inclusive)
+        found = [each["_id"] for part in parts for each in rows if matches(each, part)]
+        assert found == [each["_id"] for each in rows[place + (not inclusive) :]]
