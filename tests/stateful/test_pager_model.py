@@ -469,8 +469,8 @@ def test_a_page_begins_where_its_row_was(store: Callable[[Case], Any], drawn: An
 # What it costs the server ----------------------------------------------------------------------------------------
 
 
-def examined(database: Any, spec: PagerSpec, where: Mapping[str, Any], cursor: str | None) -> tuple[int, set[str]]:
-    """Run what a page sends, and return how many index keys were read, and the stages of the plan."""
+def examined(database: Any, spec: PagerSpec, where: Mapping[str, Any], cursor: str | None) -> tuple[int, int, set[str]]:
+    """Run what a page sends, and return how many parts it has, which index keys they read, and in which stages."""
     collection, method, arguments = Pager(database, spec).explain(where, cursor=cursor).command
     if method == "find":
         command = {"find": collection, "filter": arguments["filter"], "sort": dict(arguments["sort"])}
@@ -478,17 +478,24 @@ def examined(database: Any, spec: PagerSpec, where: Mapping[str, Any], cursor: s
     else:
         command = {"aggregate": collection, "pipeline": arguments["pipeline"], "cursor": {}}
         command["collation"] = arguments["collation"]
-    plan = database.command({"explain": command, "verbosity": "executionStats"}, codec_options=OPTIONS)
-    stats = plan.get("executionStats") or plan["stages"][0]["$cursor"]["executionStats"]
+    told = database.command({"explain": command, "verbosity": "executionStats"}, codec_options=OPTIONS)
+    parts: list[Any] = []
     stages: set[str] = set()
 
-    def look(stage: Mapping[str, Any]) -> None:
-        stages.add(stage["stage"])
-        for inner in [*stage.get("inputStages", ()), *([stage["inputStage"]] if "inputStage" in stage else [])]:
-            look(inner)
+    def look(value: Any) -> None:
+        if isinstance(value, list):
+            for each in value:
+                look(each)
+        elif isinstance(value, Mapping):
+            if "totalKeysExamined" in value:
+                parts.append(value["totalKeysExamined"])
+            if "stage" in value:
+                stages.add(value["stage"])
+            for each in value.values():
+                look(each)
 
-    look(stats["executionStages"])
-    return stats["totalKeysExamined"], stages
+    look({name: told[name] for name in ("executionStats", "stages") if name in told})
+    return len(parts), sum(parts), stages
 
 
 MANY = 2_000
@@ -507,7 +514,6 @@ def rooms(mongopatterns_client: Any) -> Any:
         )
         for number in range(MANY)
     ]
-    mongopatterns_client.drop_database(name)
     database.c.insert_many(rows)
     yield database
     mongopatterns_client.drop_database(name)
@@ -520,17 +526,20 @@ def test_a_page_reads_few_keys_wherever_it_is(rooms: Any, sort: Any) -> None:
     """By the suggested index a page reads a page's keys and sorts nothing, whatever type its position is of."""
     spec = PagerSpec("c", sort=sort, limit=LIMIT, filter_by=["room"])
     [wanted] = spec.indexes()
+    rooms.c.drop_indexes()
     rooms.c.create_index(wanted.keys, **wanted.options)
-    pager, cursor, worst = Pager(rooms, spec), None, 0
+    pager, cursor = Pager(rooms, spec), None
     for _ in range(MANY // 2 // LIMIT):
-        keys, stages = examined(rooms, spec, {"room": 1}, cursor)
-        worst = max(worst, keys)
-        assert not {"SORT", "COLLSCAN"} & stages, (keys, stages)
         page = pager.page({"room": 1}, cursor=cursor)
-        assert cursor is None or examined(rooms, spec, {"room": 1}, page.previous)[0] <= LIMIT + 12
+        for each in (cursor, page.previous):
+            parts, keys, stages = examined(rooms, spec, {"room": 1}, each)
+            # (of parts that are read one by one, one with a handful of rows may be sorted: the server sees no difference)
+            assert not {"COLLSCAN", *(["SORT"] if parts == 1 else [])} & stages, (parts, keys, stages)
+            # One more than the page, and where each branch of the filter begins; what does not merge is read in parts.
+            assert keys <= (LIMIT + 1) * parts + 12, (parts, keys)
+            assert parts == 1 or len(sort) > 1
         cursor = page.next
     assert cursor is None
-    assert worst <= LIMIT + 12  # one more than the page, and where each part of the filter begins
 
 
 def test_the_far_end_is_as_near_as_the_start(rooms: Any) -> None:
@@ -539,5 +548,5 @@ def test_the_far_end_is_as_near_as_the_start(rooms: Any) -> None:
     [wanted] = spec.indexes()
     rooms.c.create_index(wanted.keys)
     whole = Pager(rooms, replace(spec, limit=MANY - LIMIT)).page()
-    first, last = (examined(rooms, spec, {}, cursor)[0] for cursor in (None, whole.next))
+    first, last = (examined(rooms, spec, {}, cursor)[1] for cursor in (None, whole.next))
     assert (first, last) == (LIMIT + 1, LIMIT)
