@@ -533,7 +533,7 @@ def test_a_page_reads_few_keys_wherever_it_is(rooms: Any, sort: Any) -> None:
         page = pager.page({"room": 1}, cursor=cursor)
         for each in (cursor, page.previous):
             parts, keys, stages = examined(rooms, spec, {"room": 1}, each)
-            # (of parts that are read one by one, one with a handful of rows may be sorted: the server sees no difference)
+            # (of several parts, one with a handful of rows may be sorted: that is as quick)
             assert not {"COLLSCAN", *(["SORT"] if parts == 1 else [])} & stages, (parts, keys, stages)
             # One more than the page, and where each branch of the filter begins; what does not merge is read in parts.
             assert keys <= (LIMIT + 1) * parts + 12, (parts, keys)
