@@ -164,12 +164,20 @@ COMPARISONS: Final = (
 )
 
 
+WORLDS: Final = (World("async", 1), World("sync", 1))
+
+
 @dataclass(frozen=True, slots=True)
 class PagerRows:
     """All lines: the flights are stored once for each driver."""
 
     name: str = "Pager.page"
     against: str = "first page, page 10,000, skip and limit, a keyset by hand"
+
+    @property
+    def lines(self) -> list[tuple[str, str, str]]:
+        """What the table says first in each line."""
+        return [(each.name, each.against, str(world)) for world in WORLDS for each in COMPARISONS]
 
     def measure(self, uri: str, effort: Effort) -> Iterator[Result]:
         """Compare them in turns.
@@ -178,7 +186,7 @@ class PagerRows:
             Disagreement: If two sides do not give the same flights.
         """
         rows = flights(ALL if effort.keys >= 1000 else 100 * effort.keys)
-        for world in (World("async", 1), World("sync", 1)):
+        for world in WORLDS:
             with world.open(uri) as stage:
                 with stage.audit() as database:
                     seed(database, rows)
