@@ -557,3 +557,26 @@ def test_one_report_serves_many_callers(db: Any) -> None:
     for n, result in enumerate(raced.outcomes):
         assert result["all"] == {"n": 10, "sum": sum(range(n % 10, 100, 10))}
         assert [row["key"] for row in result["by"]] == list(range(n % 10, 100, 10))
+
+
+@EVERY
+def test_an_estimate_of_a_view_is_a_count(db: Any, strategy: str) -> None:
+    """The server knows nothing of a view: its documents are counted, and nobody is told of an error."""
+    db.things.insert_many([{"_id": place} for place in range(7)])
+    db.command({"create": "seen", "viewOn": "things", "pipeline": [{"$match": {"_id": {"$gt": 1}}}]})
+    spec = ReportSpec("seen", branches={"page": PageOf(sort=[("_id", 1)], limit=2, count="estimated"), "all": ALL})
+    result = Report(db, spec, strategy=strategy).run()  # type: ignore[arg-type]
+    assert (result["page"].total.value, result["all"]) == (5, {"n": 5})
+
+
+@EVERY
+def test_a_filter_for_text_goes_with_a_page(db: Any, strategy: str) -> None:
+    """A page beside other branches is found by text, whatever the strategy."""
+    db.events.create_index([("title", "text")])
+    db.events.insert_many([{"_id": place, "title": "red" if place % 2 else "blue"} for place in range(6)])
+    report = bind(db, strategy, page=PageOf(sort=[("_id", 1)], limit=2, count="exact"), all=ALL)
+    result = report.run({"$text": {"$search": "red"}})
+    assert [item["_id"] for item in result["page"].items] == [1, 3]
+    assert (result["page"].total.value, result["all"]) == (3, {"n": 3})
+    again = report.run({"$text": {"$search": "red"}}, cursors={"page": result["page"].next})
+    assert [item["_id"] for item in again["page"].items] == [5]

@@ -15,7 +15,7 @@ are asked again, each by itself: what is too large is then known by its name.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -52,7 +52,6 @@ _PLAINLY: Final[Mapping[str, Any]] = MappingProxyType({"collation": {"locale": "
 
 _UNKNOWN_OPERATOR: Final = frozenset({15952})
 _SNAPSHOT_GONE: Final = frozenset({246})
-_NO_COLLECTION: Final = 26
 _NO_SNAPSHOTS: Final = frozenset({123})  # (it is no member of a replica set)
 
 
@@ -218,10 +217,8 @@ class ReportPlan:
         """
         if isinstance(error, AutoReconnect) or error.code in _TOO_LARGE | _SNAPSHOT_GONE:
             return Refused(error)
-        if read.apart and error.code in NOT_TOLD:
+        if (read.apart or _asks_for_metadata(read)) and error.code in NOT_TOLD:
             return Refused(error)
-        if error.code == _NO_COLLECTION:  # (only those who ask what the server knows of it are told)
-            return []
         if error.code in _NO_SNAPSHOTS:
             raise DeploymentError(
                 "consistent=True reads a snapshot, which needs a replica set or a sharded cluster: this is one server"
@@ -307,6 +304,9 @@ class ReportPlan:
             raise error
         if error.code in _SNAPSHOT_GONE:
             raise _SnapshotGone(error)
+        if _is_metadata(command.parts[0]):  # (the server knows nothing of a view, or of what is not there)
+            counted = replace(command.parts[0], stages=[{"$count": "n"}], apart="")
+            return [self._command((counted,), "nobody may know it of the collection", query)]
         if len(command.parts) == 1:
             remedy = "narrow the filter, give it a limit or fewer fields, or take a coarser key"
             name = command.parts[0].branch
@@ -322,7 +322,9 @@ class ReportPlan:
     def _commands(self, query: ReportQuery) -> list[Command]:
         parts = [part for name in self.spec.branches for part in self._parts(name, query)]
         if self._strategy == "facet":
-            alone = [part for part in parts if part.apart and part.role not in (PAGE, COUNT)]
+            # (a page repeats the filter, and the server looks for text at the start of a pipeline alone)
+            shared_roles = (COUNT,) if "$text" in query.filter else (PAGE, COUNT)
+            alone = [part for part in parts if part.apart and part.role not in shared_roles]
             alone += [part for part in parts if _is_metadata(part)]
             shared = [part for part in parts if part not in alone]
             commands = [self._command((part,), part.apart, query) for part in alone]
@@ -455,6 +457,10 @@ def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]
 def _is_metadata(part: Part) -> bool:
     """Tell whether a part asks the server what it knows of the collection, and reads no documents."""
     return part.role == COUNT and "$collStats" in part.stages[0]
+
+
+def _asks_for_metadata(read: Read) -> bool:
+    return any("$collStats" in stage for stage in read.arguments.get("pipeline", ())[:1])
 
 
 def _deal(parts: Sequence[Part], passes: int) -> list[list[Part]]:
