@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bson import decode
@@ -101,7 +101,7 @@ class Read:
     def in_batches(self, documents: int) -> Read:
         """Return the same read with so many documents in an answer."""
         size = "batch_size" if self.method == "find" else "batchSize"
-        return replace(self, arguments={**self.arguments, size: documents})
+        return Read(self.collection, self.method, {**self.arguments, size: documents}, self.apart, self.at)
 
 
 def lane_of(key: Any, codec_options: CodecOptions[Any]) -> Any:

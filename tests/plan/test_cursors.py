@@ -61,7 +61,7 @@ def written(values: Any = (1, "a"), secret: Any = None, **options: Any) -> str:
 def made(values: Any, flags: int = 0, version: int = VERSION, secret: bytes = b"") -> str:
     """Make a cursor by hand, as somebody who knows how may, if there is no secret."""
     body = bytes([version, flags]) + MARK + (values if isinstance(values, bytes) else encode({"v": values}))
-    seal = hmac.new(secret, body, hashlib.sha256).digest()[:16]
+    seal = (hmac.new(secret, body, hashlib.sha256) if secret else hashlib.sha256(body)).digest()[:16]
     return base64.urlsafe_b64encode(body + seal).rstrip(b"=").decode()
 
 

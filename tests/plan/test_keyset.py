@@ -18,11 +18,21 @@ from mongopatterns.paging._keyset import after, merges
 
 
 def gt(path: str, value: Any) -> Any:
-    return {"$expr": {"$gt": [f"${path}", {"$literal": value}]}}
+    return {"$expr": {"$gt": [f"${path}", given_as(value)]}}
 
 
 def lt(path: str, value: Any) -> Any:
-    return {"$expr": {"$lt": [f"${path}", {"$literal": value}]}}
+    return {"$expr": {"$lt": [f"${path}", given_as(value)]}}
+
+
+def within(path: str, value: Any) -> Any:
+    """Build what lies between null and a value."""
+    return {"$expr": {"$and": [lt(path, value)["$expr"], gt(path, None)["$expr"]]}}
+
+
+def given_as(value: Any) -> Any:
+    """Return how a value stands in an expression: a number or null needs no `$literal`."""
+    return value if value is None or isinstance(value, int) else {"$literal": value}
 
 
 def eq(path: str, value: Any) -> Any:
@@ -40,10 +50,10 @@ NULLS = {"a": {"$in": [None, MinKey()]}}
         (1, None, [gt("a", None)]),
         (1, MinKey(), [eq("a", None), gt("a", None)]),
         (1, MaxKey(), []),
-        (-1, 5, [{"$and": [lt("a", 5), gt("a", None)]}, NULLS]),
+        (-1, 5, [within("a", 5), NULLS]),
         (-1, None, [eq("a", MinKey())]),
         (-1, MinKey(), []),
-        (-1, MaxKey(), [{"$and": [lt("a", MaxKey()), gt("a", None)]}, NULLS]),
+        (-1, MaxKey(), [within("a", MaxKey()), NULLS]),
     ],
 )
 def test_what_lies_beyond_a_value(direction: int, value: Any, beyond: list[Any]) -> None:
@@ -58,10 +68,18 @@ def test_nearer_parts_come_first() -> None:
     found = after((("a", 1), ("b", -1), ("_id", -1)), [1, 2, 3], {"x": 1})
     assert found == [
         {"$and": [{"x": 1}, eq("a", 1), eq("b", 2), lt("_id", 3)]},
-        {"$and": [{"x": 1}, eq("a", 1), {"$and": [lt("b", 2), gt("b", None)]}]},
+        {"$and": [{"x": 1}, eq("a", 1), within("b", 2)]},
         {"$and": [{"x": 1}, eq("a", 1), {"b": {"$in": [None, MinKey()]}}]},
         {"$and": [{"x": 1}, gt("a", 1)]},
     ]
+
+
+@pytest.mark.parametrize("value", [1, 1.5, Decimal128("1"), True, ObjectId("0" * 24), None])
+def test_what_is_plainly_a_value_is_sent_as_it_is(value: Any) -> None:
+    """Everything else stands under `$literal`, for the server would read a path or an operator in it."""
+    assert after((("_id", 1),), [value], {}) == [{"$and": [{"$expr": {"$gt": ["$_id", value]}}]}]
+    for other in ("$x", "x", {"$add": [1, 2]}, b"x", Regex("a"), Code("f")):
+        assert after((("_id", 1),), [other], {}) == [{"$and": [{"$expr": {"$gt": ["$_id", {"$literal": other}]}}]}]
 
 
 def test_the_position_itself_comes_first() -> None:
@@ -107,8 +125,11 @@ def matches(document: dict[str, Any], where: Any) -> bool:
     if name == "$and":
         return all(matches(document, each) for each in test)
     if name == "$expr":
+        if "$and" in test:
+            return all(matches(document, {"$expr": each}) for each in test["$and"])
         [(operator, (path, value))] = test.items()
-        held, given_ = compared(document.get(path[1:], MISSING)), compared(value["$literal"])
+        plain = value["$literal"] if isinstance(value, dict) else value
+        held, given_ = compared(document.get(path[1:], MISSING)), compared(plain)
         return bool(held > given_) if operator == "$gt" else bool(held < given_)
     [(operator, value)] = test.items()
     asked = value if operator == "$in" else [value]
@@ -133,5 +154,5 @@ def test_each_part_finds_its_own_stretch_of_the_order(held: list[Any], direction
         rows.sort(key=lambda row, path=path: sorted_by(row.get(path, MISSING)), reverse=direction == -1)  # type: ignore[misc]
     for place, row in enumerate(rows):
         parts = after(order, [row.get(path) for path, _ in order], {}, inclusive=inclusive)
-        found = [each["_id"] for part in parts for each in rows if matches(each, part)]
-        assert found == [each["_id"] for each in rows[place + (not inclusive) :]]
+        behind = [each["_id"] for each in rows[place + (not inclusive) :]]
+        assert [each["_id"] for part in parts for each in rows if matches(each, part)] == behind

@@ -74,7 +74,7 @@ def eq(path: str, value: Any) -> Any:
 
 
 def gt(path: str, value: Any) -> Any:
-    return {"$expr": {"$gt": [f"${path}", {"$literal": value}]}}
+    return {"$expr": {"$gt": [f"${path}", value]}}
 
 
 # What is sent ----------------------------------------------------------------------------------------------------

@@ -1,21 +1,23 @@
 """Cursors: positions in an order as text that a client carries, and cannot change without being noticed. Pure.
 
 A cursor is base64url of a version, flags, a fingerprint of what it belongs to, the values of the position as BSON, and
-a seal over all of it: an HMAC-SHA256 under the secret if there is one, else under none. That finds damage; but whoever
-wants to can then make another cursor, and so choose where a page begins. The filter is the caller's, and not in it.
+a seal over all of it: an HMAC-SHA256 under the secret if there is one, else a plain SHA-256. That finds damage; but
+whoever wants to can then make another cursor, and so choose where a page begins. The filter is the caller's, and not in
+it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bson import DBRef, decode, encode
+from bson import DBRef, ObjectId, decode, encode
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
@@ -30,6 +32,9 @@ MAX_LENGTH: Final = 8192
 MAX_DEPTH: Final = 100
 """How deep a value of a position may be nested: the server reads filters down to 200, stores documents of 180."""
 
+_FLAT: Final = frozenset(
+    {int, float, str, bool, ObjectId, dt.datetime, type(None)}
+)  # (most values: nothing lies in them)
 _BACKWARD: Final = 1
 _INCLUSIVE: Final = 2
 _PRINT: Final = 12
@@ -143,6 +148,8 @@ def _ordered(name: str, test: Any) -> Any:
 
 def _too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
     """Tell whether documents lie in each other deeper than a filter may hold them."""
+    if type(value) in _FLAT:
+        return False
     if isinstance(value, DBRef):
         value = value.as_doc()
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
@@ -150,7 +157,8 @@ def _too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
 
 
 def _seal(secret: bytes, body: bytes) -> bytes:
-    return hmac.digest(secret, body, "sha256")[:_SEAL]
+    sealed = hmac.digest(secret, body, "sha256") if secret else hashlib.sha256(body).digest()
+    return sealed[:_SEAL]
 
 
 def _check_secret(secret: object) -> tuple[bytes, ...]:

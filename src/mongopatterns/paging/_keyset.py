@@ -11,15 +11,19 @@ into it. A document with a list in its sort keys is therefore refused.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from bson import MaxKey, MinKey
+from bson import Decimal128, Int64, MaxKey, MinKey, ObjectId
 
 from mongopatterns.expressions import literal
 from mongopatterns.specs import Sort
 
 Filter = dict[str, Any]
+
+# Values of these types are data wherever they stand in an expression; the server reads them quicker without `$literal`.
+_INERT: Final = frozenset({int, Int64, float, bool, Decimal128, ObjectId, dt.datetime, type(None)})
 
 
 def after(order: Sort, values: Sequence[Any], where: Mapping[str, Any], *, inclusive: bool = False) -> list[Filter]:
@@ -61,21 +65,22 @@ def _equal(path: str, value: Any) -> Filter:
 def _beyond(path: str, direction: int, value: Any) -> list[Filter]:
     """Find what a sort puts behind a value, one part after the other.
 
-    What may be missing is found by null, and never by a comparison: the server reads a comparison from a sparse or a
-    wildcard index as well, in which what is missing is not (seen on MongoDB 6.0).
+    What may be missing is found by null, and never by a comparison alone: the server reads a comparison from a sparse
+    or a wildcard index as well, in which what is missing is not (seen on MongoDB 6.0).
     """
     least, most = isinstance(value, MinKey), isinstance(value, MaxKey)
+    above, below = ({operator: [f"${path}", _constant(value)]} for operator in ("$gt", "$lt"))
+    above_null = {"$gt": [f"${path}", None]}
     if direction == 1:
         if least:
-            return [_equal(path, None), _compare(path, {"$gt": None})]
-        return [] if most else [_compare(path, {"$gt": value})]
+            return [_equal(path, None), {"$expr": above_null}]
+        return [] if most else [{"$expr": above}]
     if value is None:
         return [_equal(path, MinKey())]
     if least or path == "_id":  # (which is never missing)
-        return [] if least else [_compare(path, {"$lt": value})]
-    return [_compare(path, {"$lt": value, "$gt": None}), {path: {"$in": [None, MinKey()]}}]
+        return [] if least else [{"$expr": below}]
+    return [{"$expr": {"$and": [below, above_null]}}, {path: {"$in": [None, MinKey()]}}]
 
 
-def _compare(path: str, tests: Mapping[str, Any]) -> Filter:
-    found = [{"$expr": {operator: [f"${path}", literal(value)]}} for operator, value in tests.items()]
-    return found[0] if len(found) == 1 else {"$and": found}
+def _constant(value: Any) -> Any:
+    return value if type(value) in _INERT else literal(value)

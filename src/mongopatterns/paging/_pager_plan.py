@@ -127,6 +127,7 @@ class PagerPlan:
         self._codec_options = codec_options
         self._cursors = Cursors(secret, codec_options)
         self._paths = [path for path, _ in spec.order]
+        self._back = tuple((path, -direction) for path, direction in spec.order)
         self._collation = dict(spec.collation) if spec.collation is not None else _SIMPLE
         own = {
             "collection": self._collection,
@@ -138,6 +139,9 @@ class PagerPlan:
             self._own = fingerprint(own, codec_options)
         except (InvalidDocument, OverflowError, UnicodeError, ValueError) as error:
             raise UsageError("source", f"cannot be sent: {error}") from None
+        self._all = self._mark({})
+        # Most pages have the fields of the definition, and nothing joined: the same for all of them.
+        self._plain = None if spec.parts else Level((), spec.given, {}, codec_options, values=self._paths)
 
     @property
     def joined(self) -> list[str]:
@@ -159,12 +163,13 @@ class PagerPlan:
         if filter is not None and not isinstance(filter, Mapping):
             raise UsageError("filter", f"expected a filter, got {filter!r:.100}")
         where: Mapping[str, Any] = filter or {}
-        self._check_operators(where)
+        if where:
+            self._check_operators(where)
         given = check_params(self.spec.params, params)
         for part in self.spec.parts if given else ():
             part.filter.bound(given)
         try:
-            mark = fingerprint({"of": self._own, "filter": ordered(where)}, self._codec_options)
+            mark = self._mark(where) if where else self._all
         except (InvalidDocument, OverflowError, UnicodeError, ValueError) as error:
             raise UsageError("filter", f"cannot be sent: {error}") from None
         return PageQuery(
@@ -175,6 +180,10 @@ class PagerPlan:
             self.spec.given if fields is None else Fields.of("fields", fields),
             mark,
         )
+
+    def _mark(self, where: Mapping[str, Any]) -> bytes:
+        """Return what tells the cursors of a filter from all others."""
+        return fingerprint({"of": self._own, "filter": ordered(where)}, self._codec_options)
 
     def _check_operators(self, where: Mapping[str, Any]) -> None:
         """Refuse what does not go together with a place in an order."""
@@ -243,9 +252,10 @@ class PagerPlan:
         """Join onto the documents of a page; give their sort keys as well."""
         items = documents[: query.limit]
         keys = self._values(items, level.shape)
-        asked = level.asked(items)
+        asked = level.asked(items) if self.spec.parts else ()
         level.shape.clean(items)  # (before a join takes the place of what was only read)
-        yield from level.attach(items, asked)
+        if asked:
+            yield from level.attach(items, asked)
         return items, keys
 
     def _explain(self, query: PageQuery) -> Generator[Read, Any, PagerExplanation]:
@@ -269,6 +279,8 @@ class PagerPlan:
     # What is sent ................................................................................................
 
     def _level(self, query: PageQuery, *, bound: bool = True) -> Level:
+        if self._plain is not None and query.fields is self.spec.given:
+            return self._plain
         params = query.params if bound else dict.fromkeys(self.spec.params)
         return Level(self.spec.parts, query.fields, params, self._codec_options, values=self._paths)
 
@@ -323,7 +335,9 @@ class PagerPlan:
         pairs = zip(self._order(query), position.values, strict=True)
         left = [(pair, value) for pair, value in pairs if pair[0] not in equal]
         order, values = tuple(pair for pair, _ in left), [value for _, value in left]
-        if "$text" in _operators(query.filter):  # (it is there once, whatever is read: no index gives an order then)
+        if query.filter and "$text" in _operators(
+            query.filter
+        ):  # (it is there once, whatever is read: no index gives an order then)
             found = after(order, values, {}, inclusive=position.inclusive)
             return [{"$and": [query.filter, {"$or": found or [{"$nor": [{}]}]}]}]
         found = after(order, values, query.filter, inclusive=position.inclusive)
@@ -332,8 +346,7 @@ class PagerPlan:
         return [{"$or": found}]
 
     def _order(self, query: PageQuery) -> Sort:
-        turn = -1 if query.backward else 1
-        return tuple((path, direction * turn) for path, direction in self.spec.order)
+        return self._back if query.backward else self.spec.order
 
     def _shape(self, query: PageQuery) -> Shape:
         return Shape(Fields((), with_id=False) if self.spec.parts else query.fields, (), self._paths)
