@@ -3,17 +3,20 @@
 Pages of 20 flights that left New York in 2013, of all 336,776 of them, by an index for the order. Page 10,000 begins
 behind 199,980 flights: with `skip` the server walks over all of them. By hand the next page is one filter: less in the
 last key, or equal and less in the id. That holds for keys of one type which every document has, as here; ours holds
-for any. On all sides dates have their zone.
+for any. By hand, too, a page comes with the cursors to both sides: the keys of its first and its last flight as BSON in
+base64, nothing sealed and nothing checked. On all sides dates have their zone.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
 from typing import Any, Final
 
+from bson import decode, encode
 from bson.codec_options import CodecOptions
 
 from benchmarks._ratios import AtLeastTimes, AtMost, Measurement, Name, Target, alternate
@@ -61,6 +64,27 @@ class Sides:
     by_hand: dict[str, Turn]
 
 
+Page = tuple[list[dict[str, Any]], str | None, str | None]
+
+
+def token_of(row: dict[str, Any], order: Any, *, backward: bool = False) -> str:
+    """Make a cursor by hand."""
+    keys = {path: row[path] for path, _ in order}
+    return base64.urlsafe_b64encode(encode({"backward": backward, "keys": keys})).decode()
+
+
+def keys_of(token: str) -> dict[str, Any]:
+    """Read a cursor by hand."""
+    keys: dict[str, Any] = decode(base64.urlsafe_b64decode(token))["keys"]
+    return keys
+
+
+def page_of(rows: list[dict[str, Any]], order: Any, *, first: bool) -> Page:
+    """Put a page together by hand."""
+    following = token_of(rows[LIMIT - 1], order) if len(rows) > LIMIT else None
+    return rows[:LIMIT], following, None if first or not rows else token_of(rows[0], order, backward=True)
+
+
 def after_newest(last: dict[str, Any]) -> dict[str, Any]:
     """Say by hand what comes after a flight, by the newest."""
     time = last["time_hour"]
@@ -71,7 +95,7 @@ def after_late(last: dict[str, Any]) -> dict[str, Any]:
     """Say by hand what comes after a flight of an airline, by the airport and then by the newest."""
     origin, time = last["origin"], last["time_hour"]
     return {
-        "carrier": last["carrier"],
+        **UNITED,
         "$or": [
             {"origin": {"$gt": origin}},
             {"origin": origin, "time_hour": {"$lt": time}},
@@ -90,19 +114,26 @@ def sides(stage: Stage, world: World, rows: int) -> Sides:
     def bound(spec: PagerSpec) -> Any:
         return AsyncPager(stage.database, spec) if world.driver == "async" else Pager(stage.database, spec)
 
-    def find(filter_: dict[str, Any], order: Any, skip: int = 0) -> Turn:
+    def find(order: Any, of: Callable[[], dict[str, Any]], skip: int = 0, *, first: bool = False) -> Turn:
         if world.driver == "async":
 
-            async def read() -> list[Any]:
-                return await collection.find(filter_, sort=list(order), limit=LIMIT + 1, skip=skip).to_list()
+            async def read() -> Page:
+                rows = await collection.find(of(), sort=list(order), limit=LIMIT + 1, skip=skip).to_list()
+                return page_of(rows, order, first=first)
 
             return read
-        return lambda: collection.find(filter_, sort=list(order), limit=LIMIT + 1, skip=skip).to_list()
+
+        def page() -> Page:
+            rows = collection.find(of(), sort=list(order), limit=LIMIT + 1, skip=skip).to_list()
+            return page_of(rows, order, first=first)
+
+        return page
 
     newest, late = bound(NEWEST), bound(LATE)
     with stage.audit() as database:
         start = database.flights.find({}, sort=list(NEWEST.order)).skip((far - 1) * LIMIT - 1).limit(1)[0]
         middle = database.flights.find(UNITED, sort=late_order).skip((between - 1) * LIMIT - 1).limit(1)[0]
+    far_token, middle_token = token_of(start, NEWEST.order), token_of(middle, LATE.order)
     there = cursor_to(stage, newest, {}, far)
     among = cursor_to(stage, late, UNITED, between)
     return Sides(
@@ -112,10 +143,10 @@ def sides(stage: Stage, world: World, rows: int) -> Sides:
             "mixed": lambda: late.page(UNITED, cursor=among),
         },
         {
-            "first": find({}, NEWEST.order),
-            "far": find(after_newest(start), NEWEST.order),
-            "skip": find({}, NEWEST.order, (far - 1) * LIMIT),
-            "mixed": find(after_late(middle), late_order),
+            "first": find(NEWEST.order, dict, first=True),
+            "far": find(NEWEST.order, lambda: after_newest(keys_of(far_token))),
+            "skip": find(NEWEST.order, dict, (far - 1) * LIMIT),
+            "mixed": find(LATE.order, lambda: after_late(keys_of(middle_token))),
         },
     )
 
@@ -200,10 +231,11 @@ class PagerRows:
 
 
 def agree(stage: Stage, comparison: Comparison, turns: dict[Name, Turn]) -> None:
-    """Ask both sides once: by hand one more is read, as ours does to know whether there is another page."""
-    ours, theirs = (stage.call(turns[name], {}) for name in ("ours", "theirs"))
-    if ours.items != theirs[:LIMIT] or (ours.next is not None) != (len(theirs) > LIMIT):
-        raise Disagreement(f"{comparison.name} against {comparison.against}: {ours} and {theirs}")
+    """Ask both sides once: they give the same flights, and cursors to the same sides."""
+    ours, (items, *cursors) = (stage.call(turns[name], {}) for name in ("ours", "theirs"))
+    sides_of_ours = [cursor is not None for cursor in (ours.next, ours.previous)]
+    if ours.items != items or sides_of_ours != [cursor is not None for cursor in cursors]:
+        raise Disagreement(f"{comparison.name} against {comparison.against}: {ours} and {items}")
 
 
 def timed(stage: Stage, turns: dict[Name, Turn], effort: Effort) -> Measurement:
