@@ -213,8 +213,19 @@ def store(mongopatterns_db: Any) -> Callable[[Case], Any]:
 
 
 def told(rows: list[Any]) -> list[bytes]:
-    """Return rows as they are stored: types are compared, too, but not the order of fields: an index may give them."""
-    return [encode(dict(sorted(row.items())), codec_options=OPTIONS) for row in rows]
+    """Return rows as they are stored: types are compared, too, but not the order of fields: an index may give them.
+
+    An index that covers a projection gives null, and documents around it, for what is missing: neither is told.
+    """
+    return [encode(dict(sorted(there(row).items())), codec_options=OPTIONS) for row in rows]
+
+
+def there(value: Any) -> Any:
+    """Return a value without fields that are null, or documents without any other."""
+    if not isinstance(value, dict):
+        return value
+    held = {name: there(item) for name, item in value.items()}
+    return {name: item for name, item in held.items() if item is not None and item != {}}
 
 
 def in_full(database: Any, case: Case) -> list[bytes]:
