@@ -36,6 +36,7 @@ __all__ = [
     "check_document",
     "check_path",
     "check_time",
+    "copied",
     "key_filter",
     "key_value",
     "literal",
@@ -247,6 +248,13 @@ def aware(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: aware(item) for name, item in value.items()}
     return [aware(item) for item in value] if isinstance(value, list) else value
+
+
+def copied(value: Any) -> Any:
+    """Copy the documents and lists in a value, so that nobody else can change them; documents become dicts."""
+    if isinstance(value, Mapping):
+        return {name: copied(item) for name, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def merge_at(document: str, path: str, value: object) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from bson import Regex, encode
 from bson.errors import InvalidDocument
 
 from mongopatterns.errors import UsageError
-from mongopatterns.expressions import ANY_UUID, check_path
+from mongopatterns.expressions import ANY_UUID, check_path, copied
 
 LOGIC: Final = ("$and", "$or", "$nor")
 _COMPARED: Final = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
@@ -56,7 +56,7 @@ class Where:
     def __init__(self, where: object) -> None:
         if not isinstance(where, Mapping):
             raise UsageError("where", f"expected a filter, got {where!r:.100}")
-        self._where = _copied(where)  # nobody else can change it
+        self._where = copied(where)  # nobody else can change it
         self.params = frozenset(_params_of_filter(where))
         try:
             encode(self.bound(dict.fromkeys(self.params, ())), codec_options=ANY_UUID)
@@ -67,12 +67,6 @@ class Where:
     def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the filter with the values of a call."""
         return _bound_filter(self._where, params)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _copied(item) for name, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def check_params(names: frozenset[str], params: object) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from bson import ObjectId
 
 from mongopatterns.errors import UsageError
-from mongopatterns.expressions import at_path, check_document, check_path
+from mongopatterns.expressions import at_path, check_document, check_path, copied
 from mongopatterns.indexes import Index
 
 Sort: TypeAlias = tuple[tuple[str, int], ...]
@@ -122,10 +122,4 @@ def check_stages(argument: str, stages: object, *, least: int = 0) -> tuple[dict
             raise UsageError(argument, f"expected stages such as {{'$match': ...}}, got {stage!r:.100}")
         if {"$out", "$merge"} & stage.keys():
             raise UsageError(argument, f"{next(iter(stage))} writes, and what is read here does not")
-    return tuple(_copied(stage) for stage in stages)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _copied(item) for name, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return tuple(copied(stage) for stage in stages)

@@ -32,9 +32,8 @@ MAX_LENGTH: Final = 8192
 MAX_DEPTH: Final = 100
 """How deep a value of a position may be nested: the server reads filters down to 200, stores documents of 180."""
 
-_FLAT: Final = frozenset(
-    {int, float, str, bool, ObjectId, dt.datetime, type(None)}
-)  # (most values: nothing lies in them)
+# What most values are: nothing lies in them.
+_FLAT: Final = frozenset({int, float, str, bool, ObjectId, dt.datetime, type(None)})
 _BACKWARD: Final = 1
 _INCLUSIVE: Final = 2
 _PRINT: Final = 12

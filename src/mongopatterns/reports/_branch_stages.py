@@ -110,7 +110,7 @@ def parts_of(name: str, branch: Branch, params: Mapping[str, Any]) -> list[Part]
     early, late = _filters(branch, params)
     before = [*early, *joined_stages(branch.parts, params), *late]
     if isinstance(branch, GroupBy) and (stages := _grouped_before_joins(branch, early, late, params)):
-        return [Part(name, ROWS, [*stages, *after(branch, params)])]
+        return [Part(name, ROWS, [*stages, *_after(branch, params)])]
     if isinstance(branch, Measured):
         return _measured(name, branch, before, params)
     if isinstance(branch, Percentiles):
@@ -162,17 +162,17 @@ def _measured(name: str, branch: Measured, before: Stages, params: Mapping[str, 
     within = {each: measure for each, measure in branch.measures.items() if not measure.apart}
     if isinstance(branch, Histogram) and branch.buckets is not None:
         return [Part(name, ROWS, [*before, *_chosen_ranges(branch, within, params)], 2 * _BASE)]
-    key = key_of(branch)
+    key = _key(branch)
     stages = _grouped(key, within, params)
     weight = _BASE + len(stages[0].get("$group", ()))
-    parts = [Part(name, ROWS, [*before, *stages, *after(branch, params)], weight)]
+    parts = [Part(name, ROWS, [*before, *stages, *_after(branch, params)], weight)]
     for each, measure in branch.measures.items():
         if measure.apart:
             parts.append(Part(name, f"{MEASURE}{each}", [*before, *_named_sums(key, measure, params)], 2 * _BASE))
     return parts
 
 
-def key_of(branch: Measured) -> Key:
+def _key(branch: Measured) -> Key:
     """Return what a branch groups documents by."""
     if isinstance(branch, GroupBy):
         if isinstance(branch.keys, str):
@@ -217,27 +217,10 @@ def _grouped_before_joins(branch: GroupBy, early: Stages, late: Stages, params: 
         or not all(measure.merges and not measure.apart for measure in branch.measures.values())
     ):
         return []
-    numbered = [(Named(f"{_FIRST}{place}"), measure) for place, measure in enumerate(branch.measures.values())]
-    first: Stage = {"_id": [f"${path}" for path in kept]}
-    again: Stage = {"_id": key_of(branch).first}
-    whole: Stage = {}
-    for named, measure in numbered:
-        first |= named.fields(measure.partial(params))
-        again |= named.fields(measure.merge(named))
-        whole |= named.fields(measure.merged(named))
+    key = _key(branch)
     fields = {path: {"$arrayElemAt": ["$_id", place]} for place, path in enumerate(kept)}
-    finals = {name: measure.final(named) for name, (named, measure) in zip(branch.measures, numbered, strict=True)}
-    made: Stages = [{"$set": whole}] if whole else []
-    return [
-        *early,
-        {"$group": first},
-        {"$set": fields},
-        *joined_stages(branch.parts, params),
-        *late,
-        {"$group": again},
-        *made,
-        {"$project": {"_id": 0, **key_of(branch).shown, **finals}},
-    ]
+    first, again = _twice([f"${path}" for path in kept], key.first, key, _numbered(branch.measures, _FIRST), params)
+    return [*early, first, {"$set": fields}, *joined_stages(branch.parts, params), *late, *again]
 
 
 def _key_paths(branch: GroupBy) -> list[str]:
@@ -264,16 +247,29 @@ def _paths(where: Mapping[str, Any]) -> list[str]:
 
 def _grouped(key: Key, measures: Mapping[str, Measure], params: Mapping[str, Any]) -> Stages:
     """Build the stages that group documents, and tell what is measured."""
-    numbered = [(Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
+    numbered = _numbered(measures)
     some: Stages = [{"$match": {"_id": {"$ne": None}}}] if key.some else []
-    if key.coarser is None or not all(measure.merges for measure in measures.values()):
-        group = {"_id": key.first if key.coarser is None else key.whole}
-        for named, _, measure in numbered:
-            group |= named.fields(measure.whole(params))
-        finals = {name: measure.final_of_whole(named) for named, name, measure in numbered}
-        return [{"$group": group}, *some, {"$project": {"_id": 0, **key.shown, **finals}}]
-    first: Stage = {"_id": key.first}
-    again: Stage = {"_id": key.coarser("$_id")}
+    if key.coarser is not None and all(measure.merges for measure in measures.values()):
+        first, again = _twice(key.first, key.coarser("$_id"), key, numbered, params)
+        return [first, *some, *again]
+    group = {"_id": key.first if key.coarser is None else key.whole}
+    for named, _, measure in numbered:
+        group |= named.fields(measure.whole(params))
+    finals = {name: measure.final_of_whole(named) for named, name, measure in numbered}
+    return [{"$group": group}, *some, {"$project": {"_id": 0, **key.shown, **finals}}]
+
+
+def _numbered(measures: Mapping[str, Measure], prefix: str = "m") -> list[tuple[_Named, str, Measure]]:
+    """Give each measure fields of its own in a group."""
+    return [(_Named(f"{prefix}{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
+
+
+def _twice(
+    first_key: Any, again_key: Any, key: Key, numbered: Sequence[tuple[_Named, str, Measure]], params: Mapping[str, Any]
+) -> tuple[Stage, Stages]:
+    """Build the stage that groups documents, and the stages that group those groups and tell what is measured."""
+    first: Stage = {"_id": first_key}
+    again: Stage = {"_id": again_key}
     whole: Stage = {}
     for named, _, measure in numbered:
         first |= named.fields(measure.partial(params))
@@ -281,17 +277,11 @@ def _grouped(key: Key, measures: Mapping[str, Measure], params: Mapping[str, Any
         whole |= named.fields(measure.merged(named))
     finals = {name: measure.final(named) for named, name, measure in numbered}
     made: Stages = [{"$set": whole}] if whole else []
-    return [
-        {"$group": first},
-        *some,
-        {"$group": again},
-        *made,
-        {"$project": {"_id": 0, **key.shown, **finals}},
-    ]
+    return {"$group": first}, [{"$group": again}, *made, {"$project": {"_id": 0, **key.shown, **finals}}]
 
 
 @dataclass(frozen=True)
-class Named:
+class _Named:
     """The fields of one measure in a group."""
 
     prefix: str
@@ -307,7 +297,7 @@ class Named:
 
 def _named_sums(key: Key, measure: Any, params: Mapping[str, Any]) -> Stages:
     """Build the stages that add up the numbers of maps, name by name."""
-    value: Value = Named("value")
+    value: Value = _Named("value")
     [(end, accumulator)] = measure.partial(params).items()
     pairs = accumulator["$push"]
     stages: Stages = [
@@ -325,7 +315,7 @@ def _named_sums(key: Key, measure: Any, params: Mapping[str, Any]) -> Stages:
     return stages
 
 
-def after(branch: Measured, params: Mapping[str, Any]) -> Stages:
+def _after(branch: Measured, params: Mapping[str, Any]) -> Stages:
     """Build what comes after the rows are there: their order, and what is joined onto them."""
     if isinstance(branch, GroupBy):
         parts: Sequence[JoinPart] = branch.row_joins
@@ -371,7 +361,7 @@ def _range(branch: Histogram) -> Any:
         if high - low == 1:
             return places[low]
         middle = (low + high) // 2
-        # (of dates and numbers alone: $literal keeps the rest of the house's rule)
+        # (a bound is a number or a date, which is data wherever it stands)
         return {"$cond": [{"$lt": [value, branch.bounds[middle - 1]]}, search(low, middle), search(middle, high)]}
 
     kind = {"$eq": [{"$type": value}, "date"]} if branch.of_dates else {"$isNumber": value}
@@ -380,7 +370,7 @@ def _range(branch: Histogram) -> Any:
 
 def _chosen_ranges(branch: Histogram, measures: Mapping[str, Measure], params: Mapping[str, Any]) -> Stages:
     value = f"${branch.path}"
-    numbered = [(Named(f"m{place}"), name, measure) for place, (name, measure) in enumerate(measures.items())]
+    numbered = _numbered(measures)
     output: dict[str, Any] = {}
     for named, _, measure in numbered:
         output |= named.fields(measure.whole(params))
