@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def clients(mongopatterns_server: Any, recorder: Any) -> AsyncIterator[dict[str, Any]]:
-    options: dict[str, Any] = {"event_listeners": [recorder], "maxPoolSize": 100}
+    # The loop stands still while tests without one run: a heartbeat that is under way meanwhile must not time out,
+    # which would interrupt connections that are being made. 0 is no timeout, and adds to that of heartbeats.
+    options: dict[str, Any] = {"event_listeners": [recorder], "maxPoolSize": 100, "connectTimeoutMS": 0}
     motor: Any = AsyncIOMotorClient(mongopatterns_server.uri, **options)
     async with AsyncMongoClient(mongopatterns_server.uri, **options) as pymongo:
         yield {"pymongo": pymongo, "motor": motor}

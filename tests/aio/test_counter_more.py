@@ -70,8 +70,10 @@ async def test_set_now_is_the_servers_time_of_the_last_add(db: Any) -> None:
         before = await server_time(db)
         await views.add("a", once=once)
         document = await db.posts.find_one()
-        assert before <= document["seen"]["last"].replace(tzinfo=None) <= await server_time(db)
-        assert document["touched"] == document["seen"]["last"]
+        after = await server_time(db)
+        # Two readings of the clock, unless the add was counted once.
+        for time in (document["seen"]["last"], document["touched"]):
+            assert before <= time.replace(tzinfo=None) <= after
     await db.posts.update_one({}, {"$set": {"touched": "by hand"}})
     await views.add("a", once="id")
     assert (await db.posts.find_one())["touched"] == "by hand"

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def client(mongopatterns_server: Any) -> AsyncIterator[Any]:
-    async with AsyncMongoClient(mongopatterns_server.uri, tz_aware=True, maxPoolSize=100) as client:
+    # No timeout: the loop stands still while tests without one run (see the asynchronous tests' conftest).
+    options: dict[str, Any] = {"tz_aware": True, "maxPoolSize": 100, "connectTimeoutMS": 0}
+    async with AsyncMongoClient(mongopatterns_server.uri, **options) as client:
         yield client
 
 

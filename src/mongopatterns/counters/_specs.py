@@ -197,7 +197,8 @@ class CounterSpec(KeyedSpec):
         key_type: `ObjectId` to accept ids as text.
         create: Further fields of a document made by its first `add`; None never to make one.
         meters: Dotted paths of further numbers, which an `add` may raise in the same write.
-        set_now: Dotted paths that every `add` sets to the server's time.
+        set_now: Dotted paths that every `add` sets to the server's time. Each is a reading of its own (`$currentDate`):
+            two paths may be a millisecond apart.
         stripes: Over how many documents each key is spread. More than 1 is for a key that many servers write at
             once: their writes then seldom meet, and `value` adds the stripes up.
         once_kept: How many `once=` ids of a key are remembered (in `<path>_once`).
