@@ -76,6 +76,8 @@ def check_params(names: frozenset[str], params: object) -> Mapping[str, Any]:
         UsageError: If one is missing, or nothing asks for it.
     """
     if params is None:
+        if not names:
+            return {}
         params = {}
     if not isinstance(params, Mapping):
         raise UsageError("params", f"expected a dict of values by name, got {params!r:.100}")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mongopatterns.expressions import ANY_UUID
 from mongopatterns.order import rank
-from mongopatterns.paging._keyset import after, merges
+from mongopatterns.paging._keyset import after, follows, merges, near
 
 
 def gt(path: str, value: Any) -> Any:
@@ -119,9 +119,13 @@ def sorted_by(value: Any) -> Any:
     return rank(None if value is MISSING else value, ANY_UUID)
 
 
-def matches(document: dict[str, Any], where: Any) -> bool:
+def matches(document: dict[str, Any], where: Any) -> bool:  # noqa: PLR0911  # (a way of reading each)
     """Tell whether a document matches one of the filters that are built here."""
+    if len(where) > 1:
+        return all(matches(document, {name: test}) for name, test in where.items())
     [(name, test)] = where.items()
+    if name == "$or":
+        return any(matches(document, each) for each in test)
     if name == "$and":
         return all(matches(document, each) for each in test)
     if name == "$expr":
@@ -132,27 +136,75 @@ def matches(document: dict[str, Any], where: Any) -> bool:
         held, given_ = compared(document.get(path[1:], MISSING)), compared(plain)
         return bool(held > given_) if operator == "$gt" else bool(held < given_)
     [(operator, value)] = test.items()
+    if operator == "$not":
+        return not typed(document.get(name, MISSING), test["$not"])
     asked = value if operator == "$in" else [value]
     return any(sorted_by(document.get(name, MISSING)) == sorted_by(each) for each in asked)
 
 
-@given(
-    st.sampled_from([VALUES, FEW]).flatmap(
-        lambda pool: st.lists(st.tuples(st.sampled_from(pool), st.sampled_from(pool)), max_size=12)
-    ),
-    st.sampled_from(list(product([1, -1], repeat=3))),
-    st.booleans(),
+def typed(value: Any, test: Any) -> bool:
+    """Compare as a filter does: with values of the same type alone; nothing is less or more than NaN."""
+    [(operator, limit)] = test.items()
+    held, asked = sorted_by(value), rank(limit, ANY_UUID)
+    number, nan = rank(0, ANY_UUID)[0], rank(math.nan, ANY_UUID)
+    if held[0] != asked[0] or (asked[0] == number and (held == nan) != (asked == nan)):
+        return False
+    return bool(held <= asked if operator == "$lte" else held >= asked)
+
+
+TRIED = {int, float, str, bool, bytes, Binary, ObjectId, dt.datetime}
+many_rows = st.sampled_from([VALUES, FEW]).flatmap(
+    lambda pool: st.lists(st.tuples(st.sampled_from(pool), st.sampled_from(pool)), max_size=12)
 )
-def test_each_part_finds_its_own_stretch_of_the_order(held: list[Any], directions: Any, inclusive: bool) -> None:
-    """Read one after the other, the parts give exactly what a sort puts behind a row, each once, in its place."""
+all_directions = st.sampled_from(list(product([1, -1], repeat=3)))
+
+
+def in_their_order(held: list[Any], order: Any) -> list[dict[str, Any]]:
+    """Make documents, and sort them as the server does."""
     rows = [
         {name: value for name, value in (("a", a), ("b", b), ("_id", number)) if value is not MISSING}
         for number, (a, b) in enumerate(held)
     ]
-    order = tuple(zip(("a", "b", "_id"), directions, strict=True))
     for path, direction in reversed(order):
         rows.sort(key=lambda row, path=path: sorted_by(row.get(path, MISSING)), reverse=direction == -1)  # type: ignore[misc]
+    return rows
+
+
+@given(many_rows, all_directions, st.booleans())
+def test_each_part_finds_its_own_stretch_of_the_order(held: list[Any], directions: Any, inclusive: bool) -> None:
+    """Read one after the other, the parts give exactly what a sort puts behind a row, each once, in its place."""
+    order = tuple(zip(("a", "b", "_id"), directions, strict=True))
+    rows = in_their_order(held, order)
     for place, row in enumerate(rows):
         parts = after(order, [row.get(path) for path, _ in order], {}, inclusive=inclusive)
         behind = [each["_id"] for each in rows[place + (not inclusive) :]]
         assert [each["_id"] for part in parts for each in rows if matches(each, part)] == behind
+
+
+@given(many_rows, all_directions, st.booleans())
+def test_what_is_tried_first_is_all_of_it_or_is_known_not_to_be(
+    held: list[Any], directions: Any, inclusive: bool
+) -> None:
+    """It leaves nothing out; what it finds too much, its first row tells. Same types, and nothing is too much."""
+    order = tuple(zip(("a", "b", "_id"), directions, strict=True))
+    rows = in_their_order(held, order)
+    for place, row in enumerate(rows):
+        values = [row.get(path) for path, _ in order]
+        where = near(order, values, {}, inclusive=inclusive)
+        if where is None:
+            assert any(not (type(value) in TRIED and value == value) for value in values)  # noqa: PLR0124
+            continue
+        found = [each for each in rows if matches(each, where)]
+        behind = rows[place + (not inclusive) :]
+        assert [each for each in behind if each not in found] == []
+        first = [found[0].get(path) for path, _ in order] if found else values
+        if follows(first, values):
+            assert found == behind
+        else:
+            assert any(type(one) is not type(other) or one != one for one, other in zip(first, values, strict=True))  # noqa: PLR0124
+
+
+@pytest.mark.parametrize("value", [None, math.nan, MinKey(), Decimal128("1"), {}, Regex("a"), Timestamp(1, 1)])
+def test_values_that_are_not_told_from_others_are_not_tried(value: Any) -> None:
+    """Null stands for what is missing, too; documents, decimals and rarities are asked exactly at once."""
+    assert near((("a", 1), ("_id", 1)), [value, 1], {}) is None

@@ -64,9 +64,18 @@ def at(plan_: PagerPlan, where: Any = None, *values: Any, backward: bool = False
 
 
 def filters(plan_: PagerPlan, query: PageQuery) -> Any:
-    """Return what is sent as the filter of a page."""
+    """Return what is sent first as the filter of a page."""
     reads, _ = run(plan_, plan_.find(query), [])
     return sent(reads)["filter"]
+
+
+def up(path: str, value: Any) -> Any:
+    """Build what is tried first for what comes after a value."""
+    return {path: {"$not": {"$lte": value}}}
+
+
+def down(path: str, value: Any) -> Any:
+    return {path: {"$not": {"$gte": value}}}
 
 
 def eq(path: str, value: Any) -> Any:
@@ -97,13 +106,13 @@ def test_the_first_page_is_a_find() -> None:
 
 
 def test_the_next_page_begins_behind_the_last_row() -> None:
-    """The filter of the call is in each part of the `$or`; the order stays."""
+    """The filter of the call stands beside it; the order stays."""
     plan_ = plan([("at", 1)])
     _, first = page(plan_, rows(1, 2, 3), filter={"party": {"$gt": 0}})
     reads, _ = page(plan_, [], filter={"party": {"$gt": 0}}, cursor=first.next)
-    where = {"party": {"$gt": 0}}
     assert sent(reads)["filter"] == {
-        "$or": [{"$and": [where, eq("at", 20), gt("_id", 2)]}, {"$and": [where, gt("at", 20)]}]
+        "party": {"$gt": 0},
+        "$or": [up("at", 20), eq("at", 20) | up("_id", 2)],
     }
     assert sent(reads)["sort"] == [("at", 1), ("_id", 1)]
 
@@ -124,14 +133,47 @@ def test_paths_that_the_filter_compares_decide_nothing() -> None:
     """A sort key that has one value in all rows is left out of what comes after; so is all of it if nothing is left."""
     plan_ = plan([("kind", 1), ("at", 1)])
     where = {"kind": "x"}
-    assert filters(plan_, at(plan_, where, "x", 5, 1)) == {
-        "$or": [{"$and": [where, eq("at", 5), gt("_id", 1)]}, {"$and": [where, gt("at", 5)]}]
+    assert filters(plan_, at(plan_, where, "x", 5, 1)) == {**where, "$or": [up("at", 5), eq("at", 5) | up("_id", 1)]}
+    assert filters(plan_, at(plan_, where, "x", None, 1)) == {
+        "$or": [{"$and": [where, eq("at", None), gt("_id", 1)]}, {"$and": [where, gt("at", None)]}]
     }
     both = {"$and": [{"kind": "x"}, {"at": 5}]}
-    assert filters(plan_, at(plan_, both, "x", 5, 1)) == {"$and": [both, gt("_id", 1)]}
+    assert filters(plan_, at(plan_, both, "x", 5, 1)) == {**both, "$or": [up("_id", 1)]}
     assert filters(plan_, at(plan_, {"kind": "x", "at": 5, "_id": 1}, "x", 5, 1)) == NOTHING
     ranged = {"kind": {"$gte": "x"}}
     assert len(filters(plan_, at(plan_, ranged, "x", 5, 1))["$or"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "reads"),
+    [
+        ({"_id": 9, "at": 20}, 1),
+        ({"_id": 9, "at": 20.5}, 1),
+        ({"_id": "a", "at": 21}, 1),
+        ({"_id": "a", "at": 20}, 2),
+        ({"_id": 9, "at": None}, 2),
+        ({"_id": 9}, 2),
+        ({"_id": 9, "at": "text"}, 2),
+        ({"_id": 9, "at": float("nan")}, 2),
+    ],
+)
+def test_the_first_document_tells_whether_the_page_is_right(first: Any, reads: int) -> None:
+    """If a sort key of it has another type, it may lie before the position: then it is asked exactly."""
+    plan_ = plan([("at", 1)])
+    exact = {"$or": [{"$and": [eq("at", 20), gt("_id", 2)]}, {"$and": [gt("at", 20)]}]}
+    made, found = run(plan_, plan_.find(at(plan_, None, 20, 2)), *[[first]] * reads)
+    quick = {"$or": [up("at", 20), eq("at", 20) | up("_id", 2)]}
+    assert [read.arguments["filter"] for read in made] == [quick, exact][:reads]
+    assert found.items == [first]
+
+
+def test_a_filter_with_an_or_of_its_own_stays_apart() -> None:
+    """The one of the position does not take its place."""
+    plan_ = plan([("at", -1)])
+    own = {"$or": [{"x": 1}, {"y": 1}]}
+    assert filters(plan_, at(plan_, own, 5, 1)) == {
+        "$and": [own, {"$or": [down("at", 5), eq("at", 5) | down("_id", 1)]}]
+    }
 
 
 def test_text_search_is_asked_once() -> None:
@@ -179,7 +221,7 @@ def test_a_source_comes_first() -> None:
     assert read.method == "aggregate"
     first, match, *rest = read.arguments["pipeline"]
     assert [first] == source
-    assert set(match["$match"]) == {"$or"}
+    assert match["$match"] == {"at": {"$gt": 1}, "$or": [up("at", 5), eq("at", 5) | up("_id", "ann")]}
     assert rest == [{"$sort": {"at": 1, "_id": 1}}, {"$limit": 3}, {"$project": {"_id": 1, "at": 1}}]
 
 
@@ -197,7 +239,7 @@ def test_sort_keys_are_read_beside_the_fields() -> None:
     reads, found = page(plan_, answer)
     assert sent(reads)["projection"] == {"_id": 1, "text": 1, "_mongopatterns": {"v0": "$n.x"}}
     assert found.items == [{"_id": 1, "text": "t"}, {"_id": 2, "text": "t"}]
-    assert filters(plan_, plan_.query(None, cursor=found.next))["$or"][1] == {"$and": [gt("n.x", 2)]}
+    assert filters(plan_, plan_.query(None, cursor=found.next))["$or"][0] == up("n.x", 2)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +280,7 @@ def test_joins_are_asked_for_the_page() -> None:
     assert found.items == [{"_id": 1, "by": {"_id": 10, "ok": 1}, "votes": 0}, {"_id": 2, "by": None, "votes": 7}]
     # The cursor is made of the document's own key, whose place the join takes.
     where = filters(plan_, plan_.query(None, params={"ok": 1}, cursor=found.next))
-    assert where["$or"][1] == {"$and": [gt("by", 20)]}
+    assert where["$or"][0] == up("by", 20)
 
 
 # Cursors ---------------------------------------------------------------------------------------------------------
@@ -272,7 +314,7 @@ def test_an_empty_page_leads_back_to_the_row_itself() -> None:
     assert (empty.items, empty.next) == ([], None)
     query = plan_.query(None, cursor=empty.previous)
     assert query.position == Position((20, 2), backward=True, inclusive=True)
-    assert filters(plan_, query)["$or"][0] == {"$and": [eq("at", 20), eq("_id", 2)]}
+    assert filters(plan_, query)["$or"][-1] == eq("at", 20) | eq("_id", 2)
     _, back = page(plan_, rows(2, 1), cursor=empty.previous)
     assert back.items == rows(1, 2)
     _, before = page(plan_, [], cursor=back.next)  # (and forward there is still nothing)
@@ -506,7 +548,7 @@ def test_a_stream_reads_on_until_nothing_is_left() -> None:
     reads, found = run(plan_, plan_.further(walk), rows(1, 2, 3))
     assert (sent(reads)["limit"], found) == (3, rows(1, 2))
     reads, found = run(plan_, plan_.further(walk), rows(3, 4))
-    assert sent(reads)["filter"]["$or"][1] == {"$and": [{"x": 1}, gt("at", 20)]}
+    assert sent(reads)["filter"] == {"x": 1, "$or": [up("at", 20), eq("at", 20) | up("_id", 2)]}
     assert found == rows(3, 4)
     assert run(plan_, plan_.further(walk)) == ([], [])
 
@@ -527,7 +569,8 @@ def test_stages_are_the_page_of_a_pipeline() -> None:
     after = plan_.query({"x": 1}, cursor=found.next)
     assert after.position == Position((20, 2))
     match, *rest = plan_.stages(after)
-    assert match == {"$match": filters(plan_, after)}
+    parts = [[{"x": 1}, eq("at", 20), gt("_id", 2)], [{"x": 1}, gt("at", 20)]]
+    assert match == {"$match": {"$or": [{"$and": part} for part in parts]}}  # (nobody could ask again)
     assert rest == [order, {"$limit": 3}, project]
     assert plan([("at", 1)]).stages(plan([("at", 1)]).query(None)) == [order, {"$limit": 3}]
 

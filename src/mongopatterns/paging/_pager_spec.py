@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from typing import Any, Final, Generic
 
 from typing_extensions import TypeVar
@@ -119,12 +120,12 @@ class PagerSpec:
         """The joins, checked."""
         return self.joins  # type: ignore[return-value]
 
-    @property
+    @cached_property
     def params(self) -> frozenset[str]:
         """The names of the values that each call has to give."""
         return frozenset(name for part in walk(self.parts) for name in part.filter.params)
 
-    @property
+    @cached_property
     def order(self) -> Sort:
         """The order in full: no two documents are equal in it."""
         sort: Sort = self.sort  # type: ignore[assignment]  # (checked)
