@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, decode, encode
 from bson.codec_options import CodecOptions
+from bson.datetime_ms import DatetimeMS
 
 __all__ = ["in_order", "rank"]
 
@@ -64,7 +65,8 @@ _ORDER: Final[Mapping[type, tuple[int, Callable[[Any, CodecOptions[Any]], tuple[
     Binary: (6, lambda value, _: (len(value), value.subtype, bytes(value))),
     ObjectId: (7, lambda value, _: (value.binary,)),
     bool: (8, lambda value, _: (value,)),
-    dt.datetime: (9, lambda value, _: (value,)),
+    dt.datetime: (9, lambda value, _: (int(DatetimeMS(value)),)),
+    DatetimeMS: (9, lambda value, _: (int(value),)),
     Timestamp: (10, lambda value, _: (value.time, value.inc)),
     Regex: (11, lambda value, _: (value.pattern, value.flags)),
     Code: (12, lambda value, _: (str(value),)),

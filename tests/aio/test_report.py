@@ -16,6 +16,7 @@ import pydantic
 import pytest
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, UuidRepresentation
 from bson.codec_options import CodecOptions
+from bson.datetime_ms import DatetimeMS
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
@@ -371,6 +372,30 @@ async def test_pages_lead_forward_and_back(db: Any, strategy: str, consistent: b
         page = (await report.run({"_id": {"$gt": 0}}, cursors={"page": page.previous}))["page"]
         back.append([each["_id"] for each in page.items])
     assert back == pages[-2::-1]
+
+
+@EVERY
+async def test_dates_without_a_year_of_pythons_have_their_place(db: Any, strategy: str) -> None:
+    """A page ends exactly where it ends, though several such dates are shown as the same nearest one."""
+    dates = [
+        *(DatetimeMS(10**15 + number) for number in range(4)),
+        DatetimeMS(-(10**15)),
+        dt.datetime(2026, 1, 1, tzinfo=UTC),
+    ]
+    await fill(db, events=[{"_id": -number, "at": date} for number, date in enumerate(dates)])
+    totals = Totals({"last": Max("at"), "all": CollectSet("at")})
+    report = bind(db, strategy, page=PageOf(sort=[("at", -1)], limit=1), totals=totals)
+    told = await report.run()
+    found = told["page"].items
+    for _ in dates[1:]:
+        told = await report.run(cursors={"page": told["page"].next})
+        found += told["page"].items
+    assert [each["_id"] for each in found] == [-3, -2, -1, 0, -5, -4]
+    assert told["page"].next is None
+    latest = dt.datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
+    earliest, known = dt.datetime(1, 1, 1, tzinfo=UTC), dt.datetime(2026, 1, 1, tzinfo=UTC)
+    assert [each["at"] for each in found] == [*[latest] * 4, known, earliest]
+    assert told["totals"] == {"last": latest, "all": [earliest, known, *[latest] * 4]}
 
 
 async def test_how_the_documents_behind_a_page_are_counted(db: Any, commands: Any) -> None:

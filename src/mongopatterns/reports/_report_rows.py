@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 
 from bson import Binary, Code, DBRef, Decimal128, ObjectId, Regex, Timestamp
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
 
 from mongopatterns.errors import ResultTooLarge
 from mongopatterns.expressions import bson_identity
@@ -34,12 +35,14 @@ from mongopatterns.reports._times import MAX_BUCKETS, Span, fill
 
 Row = dict[str, Any]
 
+_NEAREST: Final[CodecOptions[Any]] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
+
 
 def shown(value: Any) -> Any:
     """Return a value made of what can be encoded as JSON by those who know dates and Decimals.
 
-    ObjectIds and UUIDs become text, bytes base64, Decimal128 a Decimal, and numbers that JSON has not (NaN, infinities)
-    None.
+    ObjectIds and UUIDs become text, bytes base64, Decimal128 a Decimal, numbers that JSON has not (NaN, infinities)
+    None, and dates that Python has no year for the nearest that it has.
     """
     if isinstance(value, Mapping):
         return {str(name): shown(item) for name, item in value.items()}
@@ -61,8 +64,8 @@ def _number(value: float | Decimal128) -> int | float | Decimal | None:
 
 def _text(value: Any) -> Any:
     """Return what is no number and holds nothing."""
-    if isinstance(value, Timestamp):
-        return value.as_datetime()
+    if isinstance(value, (Timestamp, DatetimeMS)):
+        return value.as_datetime() if isinstance(value, Timestamp) else value.as_datetime(_NEAREST)
     if isinstance(value, (Binary, bytes)):
         return base64.b64encode(bytes(value)).decode()
     if isinstance(value, Regex):

@@ -15,6 +15,7 @@ from mongopatterns._driver import at_time
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_parts
+from mongopatterns.paging._pager_plan import exact
 from mongopatterns.reports._report_plan import Answer, ReportExplanation, ReportPlan, Round, Strategy, checked
 from mongopatterns.reports._report_spec import ReportSpec
 from mongopatterns.typing import Durability
@@ -49,7 +50,8 @@ class Report:
         secret: Any = None,
     ) -> None:
         self.spec = checked(spec)
-        self._collection: Any = driver.bind(target, spec.collection, Durability.MAJORITY, read_preference)
+        collection: Any = driver.bind(target, spec.collection, Durability.MAJORITY, read_preference)
+        self._collection = collection.with_options(codec_options=exact(collection.codec_options))
         self._plan = ReportPlan(
             spec,
             self._collection.name,
