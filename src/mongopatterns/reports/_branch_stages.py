@@ -64,6 +64,8 @@ _NUMBERS: Final = (Avg, Count, CountDistinct, Ratio, Sum)
 
 # What a part costs, besides its accumulators: about what the server does for each document anyway.
 _BASE: Final = 2
+# What it costs to find the bucket of a date, as much as so many accumulators.
+_TIME: Final = 3
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _measured(name: str, branch: Measured, before: Stages, params: Mapping[str, 
         return [Part(name, ROWS, [*before, *_chosen_ranges(branch, within, params)], 2 * _BASE)]
     key = _key(branch)
     stages = _grouped(key, within, params)
-    weight = _BASE + len(stages[0].get("$group", ()))
+    weight = _BASE + len(stages[0].get("$group", ())) + _TIME * isinstance(branch, TimeBuckets)
     parts = [Part(name, ROWS, [*before, *stages, *_after(branch, params)], weight)]
     for each, measure in branch.measures.items():
         if measure.apart:
