@@ -22,6 +22,7 @@ from pymongo import MongoClient
 
 from benchmarks import (
     _page,
+    buffer,
     combining,
     counters,
     documents,
@@ -45,6 +46,7 @@ PATTERNS: Final[tuple[ModuleType, ...]] = (
     joins,
     reports,
     paging,
+    buffer,
     sizes,
     imports,
 )

@@ -1,5 +1,6 @@
 # What can be imported from `mongopatterns`: read by type checkers, and by `__init__.py` when a name is asked for.
 
+from .buffer import Ack, AsyncAck, AsyncWriteBuffer, BatchReport, BufferStats, DeadLetter, WriteBuffer
 from .counters import (
     AsyncCounter,
     AsyncQuota,
@@ -25,6 +26,7 @@ from .errors import (
     Conflict,
     DeploymentError,
     DocumentNotFound,
+    Dropped,
     InvalidCursor,
     LimitExceeded,
     MissingIndex,
@@ -134,7 +136,9 @@ from .reports import (
 from .typing import Durability
 
 __all__ = [
+    "Ack",
     "AddManyResult",
+    "AsyncAck",
     "AsyncCappedSet",
     "AsyncCascade",
     "AsyncCounter",
@@ -148,8 +152,11 @@ __all__ = [
     "AsyncReport",
     "AsyncSlots",
     "AsyncUniqueCode",
+    "AsyncWriteBuffer",
     "Avg",
+    "BatchReport",
     "Branch",
+    "BufferStats",
     "Capped",
     "CappedSet",
     "CappedSetSpec",
@@ -165,12 +172,14 @@ __all__ = [
     "CountOf",
     "Counter",
     "CounterSpec",
+    "DeadLetter",
     "Decision",
     "DeploymentError",
     "Distinct",
     "DocumentNotFound",
     "DocumentSpec",
     "Documents",
+    "Dropped",
     "Durability",
     "Exists",
     "Field",
@@ -263,5 +272,6 @@ __all__ = [
     "ValueOf",
     "Waiting",
     "Window",
+    "WriteBuffer",
     "may_have_applied",
 ]

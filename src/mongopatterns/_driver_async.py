@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _HELLO_SECONDS = 5
 
+Lock = asyncio.Lock
+
 Target = AsyncDatabaseLike[Any] | AsyncCollectionLike[Any]
 
 
@@ -66,6 +68,16 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call a function that may take its time, in a thread of its own."""
+    return await asyncio.to_thread(function)
+
+
+async def pause(seconds: float) -> None:
+    """Wait."""
+    await asyncio.sleep(seconds)
 
 
 class call:  # noqa: N801  # reads as the statement that it is: `with call(...)`

@@ -5,10 +5,12 @@ The hand-written sibling is `_driver_async.py`; both offer the same names.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from time import sleep
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -21,6 +23,8 @@ from mongopatterns.typing import CollectionLike, DatabaseLike, Durability
 T = TypeVar("T")
 
 _HELLO_SECONDS = 5
+
+Lock = threading.Lock
 
 Target = DatabaseLike[Any] | CollectionLike[Any]
 
@@ -60,6 +64,16 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
     # (each in a copy of the context, in which the driver keeps the deadline)
     with ThreadPoolExecutor(max_workers=len(calls)) as pool:
         return [made.result() for made in [pool.submit(copy_context().run, call) for call in calls]]
+
+
+def in_thread(function: Callable[[], T]) -> T:
+    """Call a function that may take its time: here, in the caller's own thread."""
+    return function()
+
+
+def pause(seconds: float) -> None:
+    """Wait."""
+    sleep(seconds)
 
 
 class call:  # noqa: N801  # reads as the statement that it is: `with call(...)`

@@ -10,6 +10,7 @@ MongoPatternsError
 ├── DocumentNotFound      outcome: the document is not there and may not be created
 ├── OutcomeUnknown        outcome: the call was sent, and nobody can tell whether it was applied
 ├── NotSent               outcome: time ran out before the call was sent (also a TimeoutError)
+├── Dropped               outcome: it was accepted, and dropped before it was sent, to make room for others
 ├── StateError            the world: what a document holds is not what the spec describes
 ├── DeploymentError       the world: the server is missing, too old or not able
 ├── ResultTooLarge        the world: a branch of a report found more than it may hold
@@ -45,6 +46,7 @@ __all__ = [
     "Conflict",
     "DeploymentError",
     "DocumentNotFound",
+    "Dropped",
     "InvalidCursor",
     "LimitExceeded",
     "MissingIndex",
@@ -180,6 +182,10 @@ class OutcomeUnknown(MongoPatternsError):
 
 class NotSent(MongoPatternsError, TimeoutError):
     """Report a call whose `timeout` ran out while it waited for its turn. Nothing was sent or written."""
+
+
+class Dropped(MongoPatternsError):
+    """Report an operation that a full buffer had accepted, and dropped to make room for newer ones. It was not sent."""
 
 
 class StateError(MongoPatternsError):

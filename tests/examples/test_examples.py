@@ -107,6 +107,15 @@ refused: filter
 all: [10, 9, 8, 7, 5, 4, 3, 2, 1, 0]
 served by an index: True
 """
+BUFFER = """\
+stored: True
+refused: there is one with this id
+events: 1001
+u0: 143 calls for 14.3
+dead letters: [('insert', 8)]
+a hundredth as many batches, or fewer: True
+billed: 50.0
+"""
 KEYED_SET = """50 of 80 are in, stored 50
 added: 1
 removed: 0
@@ -139,6 +148,8 @@ expired: True
 """
 
 PRINTED = {
+    "buffer_async.py": BUFFER,
+    "buffer_sync.py": BUFFER,
     "capped_set_async.py": CAPPED_SET,
     "capped_set_sync.py": CAPPED_SET,
     "cascade_async.py": CASCADE,

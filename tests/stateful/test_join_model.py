@@ -420,7 +420,7 @@ def stored_of(families: tuple[list[Any], list[Any]], drawn: Mapping[str, Any]) -
 
 
 def placed(value: Any, pool: list[Any]) -> Any:
-    """Put values in the place of keys; of several keys, none looks like an operator, which the server cannot look up."""
+    """Put values in the place of keys. Of several, none looks like an operator: the server could not look that up."""
     if isinstance(value, Key):
         return copy.deepcopy(pool[value.place % len(pool)])
     if isinstance(value, dict):

@@ -1,0 +1,62 @@
+"""Track usage and audit events without a round trip for each: PyMongo's async API.
+
+Run it with `MONGODB_URI=mongodb://localhost:27017 python examples/buffer_async.py`.
+
+With Motor one line differs, where the client is made:
+`client = motor.motor_asyncio.AsyncIOMotorClient(uri)`, which is closed by `client.close()`.
+"""
+
+import asyncio
+import os
+import tempfile
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import DuplicateKeyError
+
+from mongopatterns import AsyncWriteBuffer, DeadLetter
+
+
+async def main() -> None:
+    uri = os.environ.get("MONGODB_URI", "mongodb://localhost:27017")
+    database = os.environ.get("MONGODB_DATABASE", "mongopatterns_examples")
+    letters: list[DeadLetter] = []
+    async with AsyncMongoClient(uri) as client:
+        db = client[database]
+        for name in ("audit", "usage", "bills"):
+            await db[name].drop()
+
+        # One buffer for the whole application; what was accepted is sent before it ends.
+        async with AsyncWriteBuffer(client, on_dead_letter=letters.append) as buffer:
+            # A thousand requests: an audit event each, and two counters, which are merged before they are sent.
+            for number in range(1000):
+                await buffer.insert(db.audit, {"_id": number, "user": f"u{number % 7}", "action": "view"})
+                await buffer.increment(db.usage, f"u{number % 7}", {"calls": 1, "cost": 0.1}, set_now=["seen"])
+
+            # Who needs to know waits for the acknowledgement.
+            ack = await buffer.insert(db.audit, {"user": "u0", "action": "pay"})
+            print("stored:", await ack == ack.key)
+
+            # One bad write fails alone: it is told to who waits, or is a dead letter.
+            try:
+                await (await buffer.insert(db.audit, {"_id": 7}))
+            except DuplicateKeyError:
+                print("refused: there is one with this id")
+            await buffer.insert(db.audit, {"_id": 8})
+
+        print("events:", await db.audit.count_documents({}))
+        usage = await db.usage.find_one({"_id": "u0"})
+        print("u0:", usage["calls"], "calls for", usage["cost"])
+        print("dead letters:", [(letter.operation, letter.key) for letter in letters])
+        stats = buffer.stats
+        print("a hundredth as many batches, or fewer:", stats.batches * 100 <= stats.accepted)
+
+        # Billing: never lost, never counted twice, though the process may be killed at any moment.
+        with tempfile.TemporaryDirectory() as spool:
+            async with AsyncWriteBuffer(client, spool=spool, delivery="exactly_once", ledger=db.ledger) as buffer:
+                for _ in range(100):
+                    await buffer.increment(db.bills, "ann", {"minutes": 0.5})
+        print("billed:", (await db.bills.find_one({"_id": "ann"}))["minutes"])
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,254 @@
+# Generated from src/mongopatterns/buffer/_intake_async.py by tools/generate_sync.py.
+# Do not edit: change the source and run "make generate".
+"""How a buffer takes what it is given, and what becomes of it: room, disk, batches, dead letters.
+
+What a full buffer, a spool and a failure ask for is decided here, where they are met; what is sent, in which order and
+what an answer means is the plan's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from os import PathLike, getpid
+from time import perf_counter
+from typing import Any, Final
+
+from bson import ObjectId
+
+from mongopatterns import _driver_sync as driver
+from mongopatterns._group_sync import Groups
+from mongopatterns._spool import Journal, Spool
+from mongopatterns._worker_sync import Worker
+from mongopatterns.buffer import _items
+from mongopatterns.buffer._ack_sync import Ack
+from mongopatterns.buffer._batches_sync import Batches
+from mongopatterns.buffer._buffer_plan import Bounds, BufferPlan, DeadLetter
+from mongopatterns.buffer._items import Target
+from mongopatterns.buffer._queue import Batch
+from mongopatterns.buffer._stats import BatchReport, BufferStats
+from mongopatterns.errors import UsageError
+from mongopatterns.typing import Durability
+
+__all__ = ["Intake"]
+
+_LOG: Final = logging.getLogger("mongopatterns.buffer")
+_NAME: Final = "WriteBuffer"
+
+
+class Intake:
+    """Take operations, and see to it that each is stored, or that somebody hears of it.
+
+    Args:
+        client: The driver's client.
+        bounds: How much it takes, and when it sends.
+        ledger: Where the ids of batches are written.
+        durability: What an acknowledgement promises.
+        spool: The directory of what is on disk; None for memory alone.
+        fsync: Whether that survives a failure of the machine.
+        on_dead_letter: What becomes of operations that are not stored, and that nobody waits for.
+        on_batch: What is called after each batch.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        bounds: Bounds,
+        ledger: Any,
+        *,
+        durability: Durability,
+        spool: str | PathLike[str] | None,
+        fsync: bool,
+        on_dead_letter: Any,
+        on_batch: Callable[[BatchReport], None] | None,
+    ) -> None:
+        self._client = client
+        self._durability = durability
+        self._on_dead_letter, self._on_batch = on_dead_letter, on_batch
+        self._targets: dict[str, Target] = {}
+        self._plan: BufferPlan[Ack] = BufferPlan(bounds)
+        self._batches = Batches(self._plan, client, ledger)
+        self._worker: Worker[Ack, Batch[Ack]] = Worker(
+            self._plan.queue, self._send, name=_NAME, in_flight=bounds.in_flight, max_delay=bounds.max_delay
+        )
+        self._spool = None if spool is None else Spool(spool, fsync=fsync)
+        self._fsync = fsync
+        self._journal: Journal | None = None
+        self._disk = Groups(self._written, self._written_together, name=_NAME, max_runs=1000)
+        self._opening = driver.Lock()
+        self._process = 0
+
+    @property
+    def stats(self) -> BufferStats:
+        """What was done so far."""
+        return self._plan.stats
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each batch is a transaction."""
+        return self._plan.is_exact
+
+    def open(self) -> None:
+        """Do what others have left in the spool."""
+        if self._spool is not None:
+            self._open(self._spool)
+
+    def flush(self, timeout: float | None) -> None:
+        """Send what was taken so far, and wait until it is known what came of it."""
+        self._worker.flush(timeout)
+
+    def close(self, timeout: float | None) -> None:
+        """Take nothing more, and send what was taken."""
+        given_up = self._plan.given_up(self._worker.close(timeout))
+        if self._journal is None:
+            self._bury(given_up)
+        elif self._process == getpid():
+            self._journal.close()
+            self._journal = None
+
+    def target(self, collection: Any) -> Target:
+        """Return what is known of a collection."""
+        name = getattr(collection, "full_name", None)
+        found = self._targets.get(name) if type(name) is str else None
+        return self._bound(collection) if found is None else found
+
+    def _bound(self, collection: Any) -> Target:
+        if not hasattr(type(collection), "find_one_and_update"):
+            raise UsageError("collection", f"expected a collection, got {type(collection).__name__}")
+        bound: Any = driver.bind(collection, collection.name, self._durability)
+        if collection.database.client != self._client:
+            raise UsageError("collection", f"{collection.full_name} belongs to another client than the buffer")
+        target = Target(collection.full_name, bound, bound.codec_options)
+        self._targets[target.name] = target
+        return target
+
+    def accept(self, item: Ack) -> Ack:
+        """Take an operation, if there is room for it, or when there is."""
+        worker = self._worker
+        worker.check()
+        if self._spool is not None and self._process != getpid():
+            self._open(self._spool)
+        if not worker.reserve(item):
+            if self._plan.bounds.when_full == "wait":
+                worker.wait_for_room(item)
+            elif self._plan.bounds.when_full == "reject":
+                raise self._plan.full()
+            else:
+                dropped = worker.make_room(item)
+                self._over(dropped)
+                self._bury(self._plan.dropped(dropped))
+        if self._journal is not None:
+            try:
+                self._disk.submit(None, item, None) if self._fsync else self._write([item])
+            except BaseException:
+                worker.release(item)
+                raise
+        worker.add(item)
+        return item
+
+    def _send(self, batch: Batch[Ack]) -> None:
+        """Send a batch, and tell of it."""
+        started = perf_counter()
+        try:
+            if self._plan.is_exact:
+                batch.id = ObjectId()
+                if self._journal is not None:
+                    self._journal.begin(batch.id, _places(batch))
+            self._batches.send(batch)
+        except BaseException:
+            # It was ended from outside: what is on disk will be done, and the rest was settled as unknown.
+            self._tell(batch, perf_counter() - started, lost=self._journal is None)
+            raise
+        self._over(batch.members())
+        self._tell(batch, perf_counter() - started)
+
+    def _tell(self, batch: Batch[Ack], seconds: float, *, lost: bool = True) -> None:
+        """Tell of a batch, and of what in it is lost."""
+        report, failed = self._plan.sent(batch, seconds)
+        if self._on_batch is not None:
+            self._told(self._on_batch, report)
+        self._bury(failed if lost else ())
+
+    # On disk .....................................................................................................
+
+    def _open(self, spool: Spool) -> None:
+        """Do what others have left to be done, and begin a journal."""
+        with self._opening:
+            if self._process == getpid():
+                return
+            for journal in spool.adopt():
+                self._redo(journal)
+            self._journal = spool.journal()
+            self._process = getpid()
+
+    def _redo(self, journal: Journal) -> None:
+        """Do what is left in a journal."""
+        left = journal.left()
+        items = {place: self._restored(record, place) for place, record in left.items.items()}
+        for batch in self._plan.left(items, left.batches):
+            if batch.id is None and self._plan.is_exact:
+                batch.id = ObjectId()
+                journal.begin(batch.id, _places(batch))
+            started = perf_counter()
+            self._batches.send(batch)
+            self._plan.redone(batch)
+            journal.done(_places(batch))
+            self._tell(batch, perf_counter() - started)
+        journal.close()
+
+    def _restored(self, record: Mapping[str, Any], place: int) -> Ack:
+        database, _, name = record["to"].partition(".")
+        target = self.target(self._client[database][name])
+        item = _items.restored(Ack, target, record)
+        item.place = place
+        return item
+
+    def _write(self, items: Sequence[Ack]) -> None:
+        """Have operations on disk."""
+        if self._journal is not None:
+            places = self._journal.accept([_items.record(item) for item in items])
+            for item, place in zip(items, places, strict=True):
+                item.place = place
+
+    def _written(self, item: Ack, _: float | None) -> None:
+        driver.in_thread(partial(self._write, [item]))
+
+    def _written_together(self, items: list[Ack], _: float | None) -> list[None]:
+        driver.in_thread(partial(self._write, items))
+        return [None] * len(items)
+
+    def _over(self, items: Sequence[Ack]) -> None:
+        """Note on disk that operations need not be done again."""
+        if self._journal is not None:
+            self._journal.done(item.place for item in items if item.place is not None)
+
+    def _bury(self, items: Sequence[Ack]) -> None:
+        """Tell of operations of which nobody hears otherwise."""
+        for letter in map(DeadLetter.of, items):
+            if self._on_dead_letter is None:
+                _LOG.error(
+                    "not stored: %s of %r in %s: %s", letter.operation, letter.key, letter.collection, letter.error
+                )
+                continue
+            try:
+                if hasattr(type(self._on_dead_letter), "insert_one"):
+                    self._on_dead_letter.insert_one(letter.document())
+                else:
+                    driver.settle(self._on_dead_letter(letter))
+            except Exception:  # noqa: BLE001  # whatever somebody's function does
+                _LOG.exception(
+                    "a dead letter was lost: %s of %r in %s", letter.operation, letter.key, letter.collection
+                )
+
+    @staticmethod
+    def _told(hook: Callable[[Any], None], what: Any) -> None:
+        try:
+            hook(what)
+        except Exception:  # noqa: BLE001  # whatever somebody's function does
+            _LOG.exception("on_batch failed")
+
+
+def _places(batch: Batch[Any]) -> list[int]:
+    """Return where the items of a batch lie in the journal."""
+    return [item.place for item in batch.members() if item.place is not None]

@@ -1,0 +1,272 @@
+"""What is accepted: one operation on one document, checked and measured before anybody waits for it. Pure.
+
+An operation names its document by a key, so that it is known which operations meet: those of one key are kept in their
+order (see `_queue`). What is accepted was copied: nobody else can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from bson import Binary, encode
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidDocument
+from bson.raw_bson import RawBSONDocument
+
+from mongopatterns.amounts import amount_value
+from mongopatterns.errors import UsageError
+from mongopatterns.expressions import bson_identity, check_path, copied, key_filter, key_value
+from mongopatterns.specs import overlap
+
+MAX_DOCUMENT: Final = 16 * 1024 * 1024
+"""How many bytes a document has at most."""
+
+INSERT: Final = "insert"
+UPDATE: Final = "update"
+REPLACE: Final = "replace"
+DELETE: Final = "delete"
+
+
+class Target:
+    """A collection that is written to.
+
+    Attributes:
+        name: `database.collection`.
+        collection: The driver's object, which only a shell looks at.
+        codec_options: How values are stored.
+    """
+
+    __slots__ = ("codec_options", "collection", "name")
+
+    def __init__(self, name: str, collection: Any, codec_options: CodecOptions[Any]) -> None:
+        self.name = name
+        self.collection = collection
+        self.codec_options = codec_options
+
+
+class Item:
+    """One operation, from its acceptance to its acknowledgement.
+
+    Attributes:
+        target: The collection.
+        kind: What is done.
+        field: The field by which the document is found.
+        key: Its value.
+        identity: What is equal for two keys exactly when they are one key to the server.
+        body: The document as BSON of an insert, the update, the replacement; None of a deletion.
+        upsert: Whether a document that is not there is made.
+        size: The bytes that are sent, about.
+        number: How many were accepted before it.
+        place: Where it lies in the journal; None without one.
+        error: Why it is not stored; None if it is, or if that is not known yet.
+        done: Whether it is known what came of it.
+        waiters: Who waits for it; None if nobody ever did.
+        alone: Whether it is never sent together with another one on the same document.
+    """
+
+    __slots__ = (
+        "alone",
+        "body",
+        "done",
+        "error",
+        "field",
+        "identity",
+        "key",
+        "kind",
+        "number",
+        "place",
+        "size",
+        "target",
+        "upsert",
+        "waiters",
+    )
+
+    def __init__(
+        self, target: Target, kind: str, key: Any, body: Any, size: int, *, field: str = "_id", upsert: bool = False
+    ) -> None:
+        self.target = target
+        self.kind = kind
+        self.field = field
+        self.key = key
+        self.identity = bson_identity(key, target.codec_options)
+        self.body = body
+        self.upsert = upsert
+        self.size = size
+        self.number = 0
+        self.place: int | None = None
+        self.error: BaseException | None = None
+        self.done = False
+        self.waiters: Any = None
+        self.alone = False
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        """The equality that finds the document."""
+        return key_filter(self.field, self.key)
+
+    def settle(self, error: BaseException | None) -> None:
+        """Say what came of it."""
+        self.done = True
+        self.error = error
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+def insert(kind: type[ItemT], target: Target, document: Mapping[str, Any], new_id: Any) -> ItemT:
+    """Check a document that is to be stored.
+
+    Args:
+        kind: The class of the item.
+        target: The collection.
+        document: What is stored.
+        new_id: The `_id` that it gets if it has none.
+
+    Raises:
+        UsageError: If it is no document, cannot be stored, or is too large.
+    """
+    if isinstance(document, RawBSONDocument):
+        if "_id" not in document:
+            raise UsageError("document", "a RawBSONDocument needs an _id of its own")
+    else:
+        _check_mapping("document", document)
+        if "_id" not in document:
+            document = {"_id": new_id, **document}
+    body = _encoded("document", document, target)
+    return kind(target, INSERT, document["_id"], body, len(body))
+
+
+def increment(
+    kind: type[ItemT],
+    target: Target,
+    key: Any,
+    amounts: Mapping[str, Any],
+    *,
+    set_now: Sequence[str],
+    key_field: str,
+    upsert: bool,
+) -> ItemT:
+    """Check amounts that are to be added: `{path: amount}`, negative ones too.
+
+    Raises:
+        UsageError: If a path or an amount is none, two paths meet, or nothing is left to be done.
+    """
+    if not isinstance(amounts, Mapping) or not amounts:
+        raise UsageError("amounts", f"expected a dict of amounts by path, got {amounts!r:.100}")
+    if isinstance(set_now, str) or not isinstance(set_now, Sequence):
+        raise UsageError("set_now", f"expected a list of paths, got {set_now!r:.100}")
+    added = {check_path("amounts", path): _amount(path, amount) for path, amount in amounts.items()}
+    body: dict[str, Any] = {"$inc": added}
+    if set_now:
+        body["$currentDate"] = {check_path("set_now", path): True for path in set_now}
+    paths = [*added, *set_now]
+    for place, path in enumerate(paths):
+        if met := [other for other in paths[:place] if overlap(path, other)]:
+            raise UsageError("amounts" if path in added else "set_now", f"{path!r} and {met[0]!r} overlap")
+    return _keyed(kind, target, UPDATE, key, body, key_field=key_field, upsert=upsert)
+
+
+def update(kind: type[ItemT], target: Target, key: Any, update_: Any, *, key_field: str, upsert: bool) -> ItemT:
+    """Check an update: operators as PyMongo takes them, or a pipeline.
+
+    Raises:
+        UsageError: If it is none, cannot be sent, or would change the key.
+    """
+    if isinstance(update_, Mapping):
+        if not update_ or not all(isinstance(name, str) and name.startswith("$") for name in update_):
+            raise UsageError("update", "expected operators such as {'$set': {...}}; a whole document is for replace()")
+        for operator, fields in update_.items():
+            for path in fields if isinstance(fields, Mapping) else ():
+                if isinstance(path, str) and overlap(path, key_field) and operator != "$setOnInsert":
+                    raise UsageError("update", f"{path!r} is the key, which an update does not change")
+    elif not isinstance(update_, (list, tuple)) or not update_:
+        raise UsageError("update", f"expected operators or a pipeline, got {type(update_).__name__}")
+    return _keyed(kind, target, UPDATE, key, copied(update_), key_field=key_field, upsert=upsert)
+
+
+def replace(
+    kind: type[ItemT], target: Target, key: Any, document: Mapping[str, Any], *, key_field: str, upsert: bool
+) -> ItemT:
+    """Check a document that takes the place of another one.
+
+    Raises:
+        UsageError: If it is no document, has another key, or cannot be stored.
+    """
+    _check_mapping("document", document)
+    if any(str(name).startswith("$") for name in document):
+        raise UsageError("document", "operators are for update()")
+    options = target.codec_options
+    if key_field in document:
+        if bson_identity(document[key_field], options) != bson_identity(key, options):
+            raise UsageError("document", f"its {key_field!r} is {document[key_field]!r:.100}, and the key {key!r:.100}")
+    elif key_field != "_id":
+        raise UsageError("document", f"it has no {key_field!r}, by which it is found")
+    return _keyed(kind, target, REPLACE, key, copied(document), key_field=key_field, upsert=upsert)
+
+
+def delete(kind: type[ItemT], target: Target, key: Any, *, key_field: str) -> ItemT:
+    """Check a deletion.
+
+    Raises:
+        UsageError: If the key is none.
+    """
+    return _keyed(kind, target, DELETE, key, None, key_field=key_field, upsert=False)
+
+
+def _keyed(kind: type[ItemT], target: Target, what: str, key: Any, body: Any, *, key_field: str, upsert: bool) -> ItemT:
+    check_path("key_field", key_field)
+    _check_flag("upsert", upsert)
+    key = key_value("key", key)
+    name = "update" if what == UPDATE else "document"
+    size = len(_encoded(name, {"q": {key_field: key}, "u": body}, target))
+    return kind(target, what, key, body, size, field=key_field, upsert=upsert)
+
+
+def _check_mapping(argument: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise UsageError(argument, f"expected a dict, got {type(value).__name__}")
+
+
+def _check_flag(argument: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(argument, f"expected True or False, got {value!r:.100}")
+
+
+def _amount(path: str, amount: Any) -> Any:
+    """Return an amount as it travels: whole numbers as integers, all others as Decimal128."""
+    negative = isinstance(amount, (int, float)) and not isinstance(amount, bool) and amount < 0
+    if not negative:
+        return amount_value(f"amounts[{path!r}]", amount)
+    value = amount_value(f"amounts[{path!r}]", -amount)
+    return -value if isinstance(value, int) else type(value)(value.to_decimal().copy_negate())
+
+
+def _encoded(argument: str, document: Mapping[str, Any], target: Target) -> bytes:
+    try:
+        body = encode(document, codec_options=target.codec_options)
+    except (InvalidDocument, OverflowError, UnicodeError, ValueError, RecursionError) as error:
+        raise UsageError(argument, f"cannot be stored: {error}") from None
+    if len(body) > MAX_DOCUMENT:
+        raise UsageError(argument, f"has {len(body):,} bytes, and a document has at most {MAX_DOCUMENT:,}")
+    return body
+
+
+def record(item: Item) -> dict[str, Any]:
+    """Return all that is needed to do it later (`restored`), as one document."""
+    body = Binary(item.body) if item.kind == INSERT else item.body
+    return {
+        "to": item.target.name,
+        "do": item.kind,
+        "by": item.field,
+        "key": item.key,
+        "body": body,
+        "upsert": item.upsert,
+    }
+
+
+def restored(kind: type[ItemT], target: Target, told: Mapping[str, Any]) -> ItemT:
+    """Return an item from its record."""
+    body = bytes(told["body"]) if told["do"] == INSERT else told["body"]
+    size = len(body) if isinstance(body, bytes) else len(encode({"u": body}, codec_options=target.codec_options))
+    return kind(target, told["do"], told["key"], body, size, field=told["by"], upsert=told["upsert"])

@@ -1,0 +1,131 @@
+"""Updates of one document that follow each other, as one update with the same end. Pure.
+
+What is merged ends as if it had been sent one after the other, but for the order of fields that are new to the
+document, and but for an update that the server refuses: then each is sent by itself, and each is told its own error.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from decimal import Context, Decimal, Inexact
+from itertools import product
+from typing import Any, Final
+
+from bson import Decimal128, Int64
+from bson.decimal128 import create_decimal128_context
+
+from mongopatterns.buffer._items import UPDATE, Item
+from mongopatterns.specs import overlap
+
+_INT64: Final = 2**63
+_EXACT: Final[Context] = create_decimal128_context()
+_EXACT.traps[Inexact] = True
+
+
+class _Apart(Exception):
+    """Two updates have to be sent one after the other; it is caught here."""
+
+
+def mergeable(one: Item, other: Item) -> bool:
+    """Tell whether two items, the one right before the other, may be tried."""
+    return (
+        one.kind == other.kind == UPDATE
+        and one.upsert is other.upsert
+        and isinstance(one.body, dict)
+        and isinstance(other.body, dict)
+        and not (one.alone or other.alone)
+    )
+
+
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return one update for two that follow each other; None if there is none that is proven to do the same."""
+    try:
+        return _merged(one, other)
+    except _Apart:
+        return None
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = _by_path(one), _by_path(other)
+    for path, new in product(before, after):
+        if path != new and overlap(path, new):
+            raise _Apart
+    found: dict[str, dict[str, Any]] = {operator: dict(fields) for operator, fields in one.items()}
+    for path, (operator, value) in after.items():
+        known, old = before.get(path, (None, None))
+        if known not in (None, operator):
+            raise _Apart
+        found.setdefault(operator, {})[path] = value if known is None else _COMBINED[operator](old, value)
+    return found
+
+
+def _by_path(update: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return the operator and the value of each path of an update."""
+    found: dict[str, tuple[str, Any]] = {}
+    for operator, fields in update.items():
+        if operator not in _COMBINED or not isinstance(fields, Mapping):
+            raise _Apart
+        for path, value in fields.items():
+            # (a place in a list is another field if the list is none)
+            if "$" in path or path in found or any(part.isdigit() for part in path.split(".")):
+                raise _Apart
+            found[path] = operator, value
+    return found
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Add two numbers exactly; of one sign, so that a limit that both meet is met on the way as well."""
+    if type(one) in (int, Int64) and type(other) in (int, Int64):
+        total = one + other
+        if (one < 0) != (other < 0) or not -_INT64 <= total < _INT64:
+            raise _Apart
+        return int(total)
+    exact = [_decimal(value) for value in (one, other)]
+    if exact[0].is_signed() != exact[1].is_signed():
+        raise _Apart
+    try:
+        return Decimal128(_EXACT.add(*exact))
+    except ArithmeticError:
+        raise _Apart from None
+
+
+def _decimal(value: Any) -> Decimal:
+    if type(value) in (int, Int64):
+        return Decimal(value)
+    if isinstance(value, Decimal128) and value.to_decimal().is_finite():
+        return value.to_decimal()
+    raise _Apart  # (what doubles add up to depends on the order)
+
+
+def _least(one: Any, other: Any) -> Any:
+    _check_order(one, other)
+    return min(one, other)
+
+
+def _most(one: Any, other: Any) -> Any:
+    _check_order(one, other)
+    return max(one, other)
+
+
+def _check_order(one: Any, other: Any) -> None:
+    """Let through what Python and the server compare alike; text is compared by a collation that is not known here."""
+    whole = {type(one), type(other)} <= {int, Int64}
+    dates = type(one) is type(other) is dt.datetime and (one.tzinfo is None) is (other.tzinfo is None)
+    if not (whole or dates):
+        raise _Apart
+
+
+def _same(one: Any, other: Any) -> Any:
+    if one != other:
+        raise _Apart
+    return one
+
+
+_COMBINED: Final = {
+    "$inc": _sum,
+    "$set": lambda _, value: value,
+    "$min": _least,
+    "$max": _most,
+    "$currentDate": _same,
+}

@@ -1,0 +1,372 @@
+"""What waits to be sent: in order per document, merged where that is sound, bounded in items and bytes. Pure.
+
+Items with one key of one collection are a *lane*. A batch takes whole lanes, and no lane is in two batches at once: so
+a document's operations are sent in their order, whatever else is under way. In a batch they are *waves*: the first
+operation of each lane, then the second of those that have more, and so on; within a wave no two meet, and it can be
+sent without order.
+
+Whether two keys of *different fields* mean one document is not known. Where the field changes in a collection, what
+comes later waits until everything before it is done: an *era* ends and another begins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from bson.raw_bson import RawBSONDocument
+
+from mongopatterns.buffer._items import INSERT, REPLACE, UPDATE, Item, Target
+from mongopatterns.buffer._merging import mergeable, merged
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+class Step(Generic[ItemT]):
+    """What is sent as one operation: an item, or several updates of one document that were merged.
+
+    Attributes:
+        body: What is sent.
+        items: What it stands for, in order.
+        size: The bytes that are sent, about.
+    """
+
+    __slots__ = ("body", "items", "size")
+
+    def __init__(self, item: ItemT) -> None:
+        self.body: Any = item.body
+        self.items = [item]
+        self.size = item.size
+
+    @property
+    def first(self) -> ItemT:
+        """The item that tells what is done, and to what."""
+        return self.items[0]
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the driver's operation; of a document that is stored, its BSON."""
+        first = self.items[0]
+        if first.kind == INSERT:
+            return {"document": RawBSONDocument(self.body)}
+        named = {UPDATE: "update", REPLACE: "replacement"}.get(first.kind)
+        return {"filter": first.filter} | ({named: self.body, "upsert": first.upsert} if named else {})
+
+    def absorbs(self, item: ItemT) -> bool:
+        """Take an item in, if it can be merged with what is there."""
+        if not mergeable(self.items[-1], item):
+            return False
+        body = merged(self.body, item.body)
+        if body is None:
+            return False
+        self.body = body
+        self.items.append(item)
+        return True
+
+
+Wave = dict[Target, list[Step[ItemT]]]
+
+
+@dataclass(eq=False)
+class Mark:
+    """What was there at a time.
+
+    Attributes:
+        number: It was accepted before this one.
+        left: How many of it are not done.
+    """
+
+    number: int
+    left: int
+
+
+@dataclass(eq=False)
+class Batch(Generic[ItemT]):
+    """What is sent at a time.
+
+    Attributes:
+        waves: The operations by collection; in a wave no two meet.
+        items: How many items they stand for.
+        steps: How many operations they are.
+        size: The bytes, about.
+        id: What it is called in the ledger.
+    """
+
+    waves: list[Wave[ItemT]] = field(default_factory=list)
+    items: int = 0
+    steps: int = 0
+    size: int = 0
+    id: Any = None
+
+    def members(self) -> list[ItemT]:
+        """List its items."""
+        return [item for wave in self.waves for steps in wave.values() for step in steps for item in step.items]
+
+    def put(self, place: int, target: Target, step: Step[ItemT]) -> None:
+        """Put an operation into a wave."""
+        if place == len(self.waves):
+            self.waves.append({})
+        self.waves[place].setdefault(target, []).append(step)
+        self.items += len(step.items)
+        self.steps += 1
+        self.size += step.size
+
+
+class _Lanes(Generic[ItemT]):
+    """The lanes of a collection.
+
+    Attributes:
+        field: By which field the documents of this era are found.
+        waiting: What waits, by lane.
+        ready: The lanes of which nothing is under way, the first one first.
+        busy: The lanes that are under way.
+        later: What waits for another era.
+    """
+
+    __slots__ = ("busy", "field", "later", "ready", "waiting")
+
+    def __init__(self) -> None:
+        self.field = ""
+        self.waiting: dict[Hashable, deque[Step[ItemT]]] = {}
+        self.ready: dict[Hashable, None] = {}
+        self.busy: set[Hashable] = set()
+        self.later: deque[ItemT] = deque()
+
+
+class Queue(Generic[ItemT]):
+    """Keep items until they are sent, and account for them until they are done.
+
+    Args:
+        batch_items: How many operations a batch has at most; so many that wait are sent at once.
+        batch_bytes: How many bytes a batch has at most, unless one item alone has more.
+        most_items: How many items are there at most, waiting or under way.
+        most_bytes: How many bytes they have at most; one item is always taken.
+
+    Attributes:
+        items: For how many items room is kept: those that are there, and those that will be.
+        size: How many bytes they have.
+        there: How many items wait or are under way.
+        accepted: How many were ever taken.
+        merged: How many of them were merged into others.
+        waiting: How many of those there are not under way.
+    """
+
+    def __init__(self, batch_items: int, batch_bytes: int, most_items: int, most_bytes: int) -> None:
+        self._batch_items = batch_items
+        self._batch_bytes = batch_bytes
+        self._most_items = most_items
+        self._most_bytes = most_bytes
+        self._targets: dict[Target, _Lanes[ItemT]] = {}
+        self._ready: dict[Target, None] = {}
+        self._ready_steps = 0
+        self._ready_bytes = 0
+        self._marked = 0  # what was accepted before this number is to be sent without waiting for company
+        self._overdue = 0  # how many of those wait
+        self._marks: list[Mark] = []
+        self.items = self.size = self.there = self.accepted = self.merged = self.waiting = 0
+
+    # What comes in ...............................................................................................
+
+    def reserve(self, item: ItemT) -> bool:
+        """Keep room for an item, if there is any."""
+        if self.items >= self._most_items or (self.items and self.size + item.size > self._most_bytes):
+            return False
+        self.items += 1
+        self.size += item.size
+        return True
+
+    def release(self, item: ItemT) -> None:
+        """Give the room of an item back."""
+        self.items -= 1
+        self.size -= item.size
+
+    def add(self, item: ItemT) -> None:
+        """Take an item for which room was kept."""
+        item.number = self.accepted
+        self.accepted += 1
+        self.there += 1
+        self.waiting += 1
+        lanes = self._targets.get(item.target)
+        if lanes is None:
+            lanes = self._targets[item.target] = _Lanes()
+        if lanes.field != item.field:
+            if lanes.waiting or lanes.busy or lanes.later:
+                lanes.later.append(item)
+                return
+            lanes.field = item.field
+        elif lanes.later:
+            lanes.later.append(item)
+            return
+        self._line_up(lanes, item)
+
+    def _line_up(self, lanes: _Lanes[ItemT], item: ItemT) -> None:
+        """Put an item into its lane."""
+        lane = lanes.waiting.get(item.identity)
+        if lane is None:
+            step = Step(item)
+            lanes.waiting[item.identity] = deque((step,))
+            if item.identity not in lanes.busy:
+                lanes.ready[item.identity] = None
+                self._ready[item.target] = None
+                self._ready_steps += 1
+                self._ready_bytes += step.size
+        elif lane[-1].absorbs(item):
+            self.merged += 1
+        else:
+            step = Step(item)
+            lane.append(step)
+            if item.identity not in lanes.busy:
+                self._ready_steps += 1
+                self._ready_bytes += step.size
+
+    def take_oldest(self) -> ItemT | None:
+        """Take the oldest item that waits out again; None if all are under way."""
+        found: list[tuple[int, Target, ItemT]] = []
+        for target, lanes in self._targets.items():
+            found += [(lane[0].first.number, target, lane[0].first) for lane in lanes.waiting.values()]
+            found += [(item.number, target, item) for item in list(lanes.later)[:1]]
+        if not found:
+            return None
+        _, target, item = min(found, key=lambda each: each[0])
+        self._take_out(self._targets[target], item)
+        return item
+
+    def _take_out(self, lanes: _Lanes[ItemT], item: ItemT) -> None:
+        lane = lanes.waiting.get(item.identity)
+        if lanes.later and lanes.later[0] is item:
+            lanes.later.popleft()
+        elif lane is not None:
+            step = lane.popleft()
+            rest = step.items[1:]
+            counted = item.identity not in lanes.busy
+            if counted:
+                self._ready_steps -= 1
+                self._ready_bytes -= step.size
+            if rest:  # (it was the first of several: the others are merged once more)
+                anew = Step(rest[0])
+                for each in rest[1:]:
+                    anew.absorbs(each)
+                lane.appendleft(anew)
+                if counted:
+                    self._ready_steps += 1
+                    self._ready_bytes += anew.size
+            elif not lane:
+                del lanes.waiting[item.identity]
+                lanes.ready.pop(item.identity, None)
+        self._left([item])
+        self._ended([item])
+        self._next_era(item.target)
+
+    # What goes out ...............................................................................................
+
+    def hurry(self) -> None:
+        """Have everything that waits sent as soon as it can be."""
+        self._marked = self.accepted
+        self._overdue = self.waiting
+
+    def mark(self) -> Mark:
+        """Follow what is there now."""
+        mark = Mark(self.accepted, self.there)
+        if mark.left:
+            self._marks.append(mark)
+        return mark
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether something waits for company, or for its time."""
+        return self.waiting > self._overdue
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is a batch that is full or overdue."""
+        full = self._ready_steps >= self._batch_items or self._ready_bytes >= self._batch_bytes
+        return bool(self._ready) and (full or self._overdue > 0)
+
+    def cut(self) -> Batch[ItemT] | None:
+        """Return the next batch, if one is full or overdue."""
+        if not self.is_due:
+            return None
+        batch: Batch[ItemT] = Batch()
+        while self._ready and self._fill(batch, next(iter(self._ready))):
+            pass
+        return batch
+
+    def _fill(self, batch: Batch[ItemT], target: Target) -> bool:
+        """Put the lanes of a collection into a batch; tell whether there is room for more."""
+        lanes = self._targets[target]
+        del self._ready[target]
+        while lanes.ready:
+            identity = next(iter(lanes.ready))
+            lane = lanes.waiting[identity]
+            if not self._fits(batch, lane[0]):
+                self._ready[target] = None  # (its turn comes behind that of the other collections)
+                return False
+            del lanes.ready[identity]
+            lanes.busy.add(identity)
+            place = 0
+            for step in lane:
+                self._ready_steps -= 1
+                self._ready_bytes -= step.size
+            while lane and self._fits(batch, lane[0]):
+                step = lane.popleft()
+                batch.put(place, target, step)
+                self._left(step.items)
+                place += 1
+            if not lane:
+                del lanes.waiting[identity]
+        return True
+
+    def _fits(self, batch: Batch[ItemT], step: Step[ItemT]) -> bool:
+        within = batch.steps < self._batch_items and batch.size + step.size <= self._batch_bytes
+        return within or not batch.steps
+
+    def _left(self, items: list[ItemT]) -> None:
+        """Account for items that do not wait any more."""
+        self.waiting -= len(items)
+        if self._overdue:
+            self._overdue -= sum(item.number < self._marked for item in items)
+
+    def over(self, batch: Batch[ItemT]) -> None:
+        """Account for a batch of which everything is known: its lanes go on."""
+        for target, steps in batch.waves[0].items():
+            lanes = self._targets[target]
+            for step in steps:
+                identity = step.first.identity
+                lanes.busy.discard(identity)
+                lane = lanes.waiting.get(identity)
+                if lane:
+                    lanes.ready[identity] = None
+                    self._ready[target] = None
+                    for waiting in lane:
+                        self._ready_steps += 1
+                        self._ready_bytes += waiting.size
+        self._ended(batch.members())
+        for target in batch.waves[0]:
+            self._next_era(target)
+
+    def _ended(self, items: list[ItemT]) -> None:
+        """Account for items that are done, or given up."""
+        self.there -= len(items)
+        for item in items:
+            self.release(item)
+        for mark in self._marks:
+            mark.left -= sum(item.number < mark.number for item in items)
+        self._marks = [mark for mark in self._marks if mark.left]
+
+    def forget(self) -> None:
+        """Be empty: what is there belongs to another process."""
+        self._targets.clear()
+        self._ready.clear()
+        self._marks = []
+        self._ready_steps = self._ready_bytes = self._overdue = self._marked = 0
+        self.items = self.size = self.there = self.accepted = self.merged = self.waiting = 0
+
+    def _next_era(self, target: Target) -> None:
+        """Begin with what waits for everything before it, if that is done."""
+        lanes = self._targets[target]
+        if not lanes.later or lanes.waiting or lanes.busy:
+            return
+        lanes.field = lanes.later[0].field
+        while lanes.later and lanes.later[0].field == lanes.field:
+            self._line_up(lanes, lanes.later.popleft())

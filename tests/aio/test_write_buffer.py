@@ -1,0 +1,591 @@
+"""A buffer on a real server: what is accepted is stored, in order, in few commands; each is told what came of it."""
+# generate: hand-written twin
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from bson import Decimal128, Int64, ObjectId, encode
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import DuplicateKeyError, WriteError
+
+from mongopatterns import (
+    AsyncWriteBuffer,
+    BatchReport,
+    DeadLetter,
+    Dropped,
+    LimitExceeded,
+    NotSent,
+    UsageError,
+)
+
+EVERY = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+LATER: dict[str, Any] = {"max_delay": 60.0}  # (nothing is sent because of its age)
+
+
+def buffer(client: Any, **options: Any) -> AsyncWriteBuffer:
+    return AsyncWriteBuffer(client, **options)
+
+
+async def stored(db: Any, name: str = "events") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = await db[name].find(sort=[("_id", 1)]).to_list(None)
+    return found
+
+
+def writes(commands: Any) -> list[str]:
+    return [name for name in commands.names if name in ("insert", "update", "delete")]
+
+
+# What is accepted is stored --------------------------------------------------------------------------------------
+
+
+@EVERY
+async def test_documents_are_stored_in_batches(client: Any, db: Any, commands: Any, delivery: Any) -> None:
+    """A hundred documents are one command, and each acknowledgement tells its id."""
+    async with buffer(client, delivery=delivery, **LATER) as buf:
+        acks = [await buf.insert(db.events, {"_id": number, "n": number * 2}) for number in range(100)]
+        assert not any(ack.done for ack in acks)
+        await buf.flush()
+        assert [await ack for ack in acks] == list(range(100))
+    assert await stored(db) == [{"_id": number, "n": number * 2} for number in range(100)]
+    assert writes(commands) == ["insert"]
+    assert buf.stats.acknowledged == buf.stats.accepted == 100
+    assert (buf.stats.batches, buf.stats.failed, buf.stats.waiting, buf.stats.under_way) == (1, 0, 0, 0)
+    assert sum(buf.stats.latency.values()) == 1
+
+
+@EVERY
+async def test_everything_that_can_be_written(client: Any, db: Any, delivery: Any) -> None:
+    """Documents are stored, updated, counted in, replaced and deleted, by any unique field, in several collections."""
+    await db.users.create_index("email", unique=True)
+    await db.users.insert_many([{"_id": number, "email": f"{number}@x"} for number in range(4)])
+    async with buffer(client, delivery=delivery, **LATER) as buf:
+        await buf.insert(db.events, {"_id": "a"})
+        await buf.update(db.users, 0, {"$set": {"name": "ann"}})
+        await buf.update(db.users, 1, [{"$set": {"copy": "$email"}}])
+        await buf.replace(db.users, "2@x", {"email": "2@x", "new": True}, key_field="email")
+        await buf.delete(db.users, "3@x", key_field="email")
+        await buf.increment(db.counts, "home", {"hits": 1, "cost": 0.1, "by.mobile": -2}, set_now=["seen"])
+    assert await stored(db) == [{"_id": "a"}]
+    assert await stored(db, "users") == [
+        {"_id": 0, "email": "0@x", "name": "ann"},
+        {"_id": 1, "email": "1@x", "copy": "1@x"},
+        {"_id": 2, "email": "2@x", "new": True},
+    ]
+    [count] = await stored(db, "counts")
+    assert isinstance(count.pop("seen"), dt.datetime)
+    assert count == {"_id": "home", "hits": 1, "cost": Decimal128("0.1"), "by": {"mobile": -2}}
+
+
+@EVERY
+async def test_what_is_not_there_is_made_or_not(client: Any, db: Any, delivery: Any) -> None:
+    """`upsert` makes the document; without it, an update that finds nothing is acknowledged all the same."""
+    async with buffer(client, delivery=delivery) as buf:
+        acks = [
+            await buf.update(db.events, 1, {"$set": {"a": 1}}),
+            await buf.update(db.events, 2, {"$set": {"a": 2}}, upsert=True),
+            await buf.replace(db.events, 3, {"a": 3}, upsert=True),
+            await buf.replace(db.events, 4, {"a": 4}),
+            await buf.increment(db.events, 5, {"a": 5}, upsert=False),
+            await buf.delete(db.events, 6),
+        ]
+        assert [await ack for ack in acks] == [1, 2, 3, 4, 5, 6]
+    assert await stored(db) == [{"_id": 2, "a": 2}, {"_id": 3, "a": 3}]
+
+
+async def test_an_id_is_made_and_the_document_left_alone(client: Any, db: Any) -> None:
+    """A document without an id is given one, which the acknowledgement tells; later changes of it are not stored."""
+    document = {"n": 1, "list": [1]}
+    async with buffer(client) as buf:
+        ack = await buf.insert(db.events, document)
+        assert document == {"n": 1, "list": [1]}
+        document["list"].append(2)  # type: ignore[attr-defined]
+        update = {"$set": {"tags": ["a"]}}
+        await buf.update(db.events, ack.key, update)
+        update["$set"]["tags"].append("b")
+    assert isinstance(ack.key, ObjectId)
+    assert await stored(db) == [{"_id": ack.key, "n": 1, "list": [1], "tags": ["a"]}]
+
+
+async def test_raw_documents_are_sent_as_they_are(client: Any, db: Any) -> None:
+    """A RawBSONDocument needs an id of its own, for none can be put into it."""
+    async with buffer(client) as buf:
+        await buf.insert(db.events, RawBSONDocument(encode({"_id": 1, "n": 2})))
+        with pytest.raises(UsageError, match="_id"):
+            await buf.insert(db.events, RawBSONDocument(encode({"n": 2})))
+    assert await stored(db) == [{"_id": 1, "n": 2}]
+
+
+@pytest.mark.parametrize("value", ["$n", "$$NOW", {"$gt": 1}, {"a.b": 1}, "", {"": None}, [{"$set": 1}]])
+async def test_values_are_data(client: Any, db: Any, value: Any) -> None:
+    """What looks like a path or an operator is stored as it is."""
+    async with buffer(client) as buf:
+        await (await buf.insert(db.events, {"_id": 1, "v": value}))
+        await buf.update(db.events, 1, {"$set": {"w": value}})
+        if isinstance(value, str):
+            await buf.increment(db.events, value, {"n": 1})
+    found = {each["_id"]: each for each in await stored(db)}
+    assert found[1] == {"_id": 1, "v": value, "w": value}
+    if isinstance(value, str):
+        assert found[value] == {"_id": value, "n": 1}
+
+
+# When it is sent -------------------------------------------------------------------------------------------------
+
+
+async def test_a_full_batch_is_sent_at_once(client: Any, db: Any) -> None:
+    """So many operations are a batch, and what is left waits."""
+    async with buffer(client, max_items=10, **LATER) as buf:
+        acks = [await buf.insert(db.events, {"_id": number}) for number in range(25)]
+        await asyncio.gather(*acks[:20])
+        await asyncio.sleep(0.05)
+        assert [ack.done for ack in acks] == [True] * 20 + [False] * 5
+        assert buf.stats.waiting == 5
+    assert buf.stats.batches == 3
+
+
+async def test_so_many_bytes_are_a_batch(client: Any, db: Any) -> None:
+    """A batch is sent when it has enough bytes, and never has more, but for one large document."""
+    async with buffer(client, max_bytes=10_000, **LATER) as buf:
+        acks = [await buf.insert(db.events, {"_id": number, "v": "x" * 3000}) for number in range(4)]
+        await asyncio.gather(*acks[:3])
+        assert not acks[3].done
+        large = await buf.insert(db.events, {"_id": 9, "v": "x" * 50_000})
+        await large
+    assert len(await stored(db)) == 5
+
+
+async def test_age_sends_what_waits(client: Any, db: Any) -> None:
+    """Nobody has to put in anything more, or to flush."""
+    async with buffer(client, max_delay=0.02) as buf:
+        assert await (await buf.insert(db.events, {"_id": 1})) == 1
+        assert await (await buf.insert(db.events, {"_id": 2})) == 2
+    assert buf.stats.batches == 2
+
+
+async def test_flush_waits_for_what_was_put_in_before(client: Any, db: Any) -> None:
+    """And not for what comes later; of nothing there is nothing to wait for."""
+    async with buffer(client, **LATER) as buf:
+        await buf.flush()
+        first = await buf.insert(db.events, {"_id": 1})
+        flushing = asyncio.ensure_future(buf.flush())
+        await asyncio.sleep(0)
+        second = await buf.insert(db.events, {"_id": 2})
+        await flushing
+        assert (first.done, second.done) == (True, False)
+    assert second.done
+
+
+async def test_one_buffer_for_several_databases(client: Any, db: Any) -> None:
+    """A batch may hold operations on any collection of the client."""
+    other = client[f"{db.name}_2"]
+    try:
+        async with buffer(client, **LATER) as buf:
+            await buf.insert(db.events, {"_id": 1})
+            await buf.insert(other.events, {"_id": 2})
+            await buf.insert(other.more, {"_id": 3})
+        assert buf.stats.batches == 1
+        assert [await stored(db), await stored(other), await stored(other, "more")] == [
+            [{"_id": 1}],
+            [{"_id": 2}],
+            [{"_id": 3}],
+        ]
+    finally:
+        await client.drop_database(other.name)
+
+
+# Order and merging -----------------------------------------------------------------------------------------------
+
+
+@EVERY
+async def test_what_is_done_to_a_document_is_done_in_order(client: Any, db: Any, delivery: Any) -> None:
+    """Operations of all kinds on one document end as if each had been waited for."""
+    async with buffer(client, delivery=delivery, max_items=3, max_delay=0.001) as buf:
+        await buf.insert(db.events, {"_id": 1, "n": 0})
+        await buf.increment(db.events, 1, {"n": 2})
+        await buf.update(db.events, 1, {"$mul": {"n": 10}})
+        await buf.increment(db.events, 1, {"n": 1})
+        await buf.update(db.events, 1, [{"$set": {"m": {"$add": ["$n", 1]}}}])
+        await buf.delete(db.events, 1)
+        await buf.insert(db.events, {"_id": 1, "again": True})
+        await buf.update(db.events, 1, {"$set": {"last": 1}})
+    assert await stored(db) == [{"_id": 1, "again": True, "last": 1}]
+
+
+async def test_increments_of_one_document_are_one_write(client: Any, db: Any, commands: Any) -> None:
+    """A thousand of them are sent as one, exact also in fractions, and each is acknowledged."""
+    async with buffer(client, **LATER) as buf:
+        acks = [await buf.increment(db.counts, f"k{n % 2}", {"hits": 1, "cost": 0.1}) for n in range(1000)]
+        await buf.flush()
+        assert [await ack for ack in acks] == [f"k{n % 2}" for n in range(1000)]
+    [(_, command)] = [sent for sent in commands.sent if sent[0] == "update"]
+    assert len(command["updates"]) == 2
+    assert await stored(db, "counts") == [{"_id": key, "hits": 500, "cost": Decimal128("50.0")} for key in ("k0", "k1")]
+    assert buf.stats.merged == 998
+
+
+async def test_what_was_merged_and_is_refused_is_told_apart(client: Any, db: Any) -> None:
+    """Of two updates that were sent as one, the one that the server refuses fails, and the other is stored."""
+    await db.command("create", "strict", validator={"n": {"$not": {"$gt": 5}}})
+    async with buffer(client, **LATER) as buf:
+        good = await buf.update(db.strict, 1, {"$set": {"a": 1}}, upsert=True)
+        bad = await buf.update(db.strict, 1, {"$set": {"n": 9}}, upsert=True)
+        fine = await buf.update(db.strict, 1, {"$set": {"b": 1}}, upsert=True)
+        await buf.flush()
+        assert buf.stats.merged == 2
+        assert await good == await fine == 1
+        with pytest.raises(WriteError, match="validation"):
+            await bad
+    assert await stored(db, "strict") == [{"_id": 1, "a": 1, "b": 1}]
+
+
+async def test_two_fields_may_mean_one_document(client: Any, db: Any) -> None:
+    """What is named by another field waits until everything before it is done."""
+    await db.users.insert_one({"_id": 1, "email": "a"})
+    async with buffer(client, max_delay=0.001, in_flight=4) as buf:
+        for turn in range(10):
+            await buf.update(db.users, 1, {"$push": {"log": (turn, "id")}})
+            await buf.update(db.users, "a", {"$push": {"log": (turn, "email")}}, key_field="email")
+            await buf.delete(db.others, turn)
+    [user] = await stored(db, "users")
+    assert user["log"] == [[turn, by] for turn in range(10) for by in ("id", "email")]
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, Int64(1)), ("a", "a"), ({"a": 1}, {"a": 1.0})])
+async def test_keys_are_equal_as_they_are_to_the_server(client: Any, db: Any, one: Any, other: Any) -> None:
+    """What is one key to the server is one lane."""
+    async with buffer(client, max_items=1, in_flight=4) as buf:
+        for turn in range(20):
+            await buf.update(db.events, (one, other)[turn % 2], {"$push": {"log": turn}}, upsert=True)
+    assert [each["log"] for each in await stored(db)] == [list(range(20))]
+
+
+# What fails ------------------------------------------------------------------------------------------------------
+
+
+@EVERY
+async def test_one_bad_item_fails_alone(client: Any, db: Any, delivery: Any) -> None:
+    """Its own error is told to its own caller, and everything else is stored."""
+    await db.events.create_index("u", unique=True)
+    await db.events.insert_one({"_id": 0, "u": 0})
+    async with buffer(client, delivery=delivery, **LATER) as buf:
+        acks = [await buf.insert(db.events, {"_id": n, "u": n if n != 5 else 0}) for n in range(1, 10)]
+        text = await buf.update(db.events, 0, {"$set": {"t": "text"}})
+        wrong = await buf.increment(db.events, 0, {"t": 1})
+        await buf.flush()
+        for number, ack in enumerate(acks, start=1):
+            if number == 5:
+                with pytest.raises(DuplicateKeyError, match="u_1"):
+                    await ack
+            else:
+                assert await ack == number
+        assert await text == 0
+        with pytest.raises(WriteError, match="non-numeric"):
+            await wrong
+        assert isinstance(wrong.error, WriteError)
+    assert [each["_id"] for each in await stored(db)] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert (buf.stats.failed, buf.stats.acknowledged) == (2, 9)
+
+
+@EVERY
+async def test_what_nobody_waits_for_is_a_dead_letter(client: Any, db: Any, delivery: Any) -> None:
+    """It is handed to a function, to one that is waited for, or stored; what somebody waits for is told to them."""
+    await db.events.insert_one({"_id": 1})
+    letters: list[DeadLetter] = []
+
+    async def later(letter: DeadLetter) -> None:
+        await asyncio.sleep(0)
+        letters.append(letter)
+
+    for kept in (letters.append, later, db.dead):
+        async with buffer(client, delivery=delivery, on_dead_letter=kept, **LATER) as buf:
+            await buf.insert(db.events, {"_id": 1, "n": 2})
+            waiting = asyncio.ensure_future((await buf.insert(db.events, {"_id": 1, "n": 3})).result())
+            await asyncio.sleep(0)
+        with pytest.raises(DuplicateKeyError):
+            await waiting
+    assert [(each.collection, each.operation, each.key) for each in letters] == [(db.events.full_name, "insert", 1)] * 2
+    assert all(isinstance(each.error, DuplicateKeyError) for each in letters)
+    assert RawBSONDocument(letters[0].body)["n"] == 2
+    [dead] = await stored(db, "dead")
+    assert (dead["collection"], dead["operation"], dead["key"]) == (db.events.full_name, "insert", 1)
+    assert dead["error"].startswith("DuplicateKeyError")
+
+
+async def test_dead_letters_are_logged_by_default(client: Any, db: Any, caplog: Any) -> None:
+    """Nothing is lost in silence: neither without a function, nor if it fails."""
+    await db.events.insert_one({"_id": 1})
+
+    def fails(_: Any) -> None:
+        raise RuntimeError("no")
+
+    for kept, text in ((None, "not stored: insert of 1"), (fails, "a dead letter was lost")):
+        caplog.clear()
+        with caplog.at_level(logging.ERROR):
+            async with buffer(client, on_dead_letter=kept) as buf:
+                await buf.insert(db.events, {"_id": 1})
+        [record] = caplog.records
+        assert (record.name, text in record.getMessage()) == ("mongopatterns.buffer", True)
+
+
+async def test_hooks_hear_of_each_batch(client: Any, db: Any, caplog: Any) -> None:
+    """A hook that fails harms nobody."""
+    reports: list[BatchReport] = []
+
+    def hook(report: BatchReport) -> None:
+        reports.append(report)
+        raise RuntimeError("no")
+
+    with caplog.at_level(logging.ERROR):
+        async with buffer(client, on_batch=hook, **LATER) as buf:
+            for _ in range(3):
+                await buf.increment(db.counts, 1, {"n": 1})
+    [report] = reports
+    assert (report.items, report.steps, report.failed) == (3, 1, 0)
+    assert report.bytes > 0
+    assert report.seconds > 0
+    assert "on_batch failed" in caplog.text
+    assert buf.stats.acknowledged == 3
+
+
+BAD: list[Any] = [
+    ("insert", ([],), "document"),
+    ("insert", ({"_id": 1, "v": object()},), "document"),
+    ("insert", ({"v": 2**64},), "document"),
+    ("insert", ({"v": "\ud800"},), "document"),
+    ("insert", ({"v": "x" * (16 * 1024 * 1024)},), "document"),
+    ("insert", ({1: 2},), "document"),
+    ("update", (1, {}), "update"),
+    ("update", (1, {"a": 1}), "update"),
+    ("update", (1, []), "update"),
+    ("update", (1, "x"), "update"),
+    ("update", (1, {"$set": {"a": object()}}), "update"),
+    ("update", (1, {"$set": {"_id": 2}}), "update"),
+    ("update", (None, {"$set": {"a": 1}}), "key"),
+    ("update", ([1], {"$set": {"a": 1}}), "key"),
+    ("increment", (1, {}), "amounts"),
+    ("increment", (1, {"a": 0}), "amounts['a']"),
+    ("increment", (1, {"a": "x"}), "amounts['a']"),
+    ("increment", (1, {"a": float("nan")}), "amounts['a']"),
+    ("increment", (1, {"$a": 1}), "amounts"),
+    ("increment", (1, {"a": 1, "a.b": 1}), "amounts"),
+    ("replace", (1, {"_id": 2}), "document"),
+    ("replace", (1, {"$set": {}}), "document"),
+    ("replace", (1, [1]), "document"),
+    ("delete", (float("nan"),), "key"),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments", "argument"), BAD)
+async def test_what_cannot_be_sent_is_refused_at_the_call(
+    client: Any, db: Any, method: str, arguments: Any, argument: str
+) -> None:
+    """With the argument's name, before anything is accepted; the buffer goes on."""
+    async with buffer(client) as buf:
+        with pytest.raises(UsageError) as caught:
+            await getattr(buf, method)(db.events, *arguments)
+        assert caught.value.argument == argument
+        assert buf.stats.accepted == 0
+        await buf.insert(db.events, {"_id": 1})
+    assert await stored(db) == [{"_id": 1}]
+
+
+async def test_further_arguments_that_are_refused(client: Any, db: Any) -> None:
+    """Options, collections and paths are checked as well."""
+    for options in (
+        {"max_items": 0},
+        {"max_bytes": True},
+        {"max_delay": 0},
+        {"in_flight": "2"},
+        {"max_waiting": 10},
+        {"max_waiting_bytes": -1},
+        {"when_full": "drop"},
+        {"delivery": "twice"},
+        {"retry_for": -1},
+    ):
+        with pytest.raises(UsageError) as caught:
+            buffer(client, **options)
+        assert caught.value.argument == next(iter(options))
+    with pytest.raises(UsageError, match="client"):
+        buffer(db)
+    async with buffer(client) as buf:
+        for wrong in ("events", db, None):
+            with pytest.raises(UsageError, match="collection"):
+                await buf.insert(wrong, {})
+        with pytest.raises(UsageError, match="key_field"):
+            await buf.delete(db.events, 1, key_field="$x")
+        with pytest.raises(UsageError, match="set_now"):
+            await buf.increment(db.events, 1, {"a": 1}, set_now="b")
+        with pytest.raises(UsageError, match="email"):
+            await buf.replace(db.events, "x", {"a": 1}, key_field="email")
+        for timeout in (0, -1, "1"):
+            with pytest.raises(UsageError, match="timeout"):
+                await buf.flush(timeout)  # type: ignore[arg-type]
+
+
+# Bounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_who_finds_it_full_waits(client: Any, db: Any) -> None:
+    """There are never more than the bound, and all of them are stored."""
+    most = 0
+    async with buffer(client, max_items=5, max_waiting=10, **LATER) as buf:
+
+        async def put(number: int) -> Any:
+            nonlocal most
+            ack = await buf.insert(db.events, {"_id": number})
+            most = max(most, buf.stats.waiting + buf.stats.under_way)
+            return ack
+
+        acks = await asyncio.gather(*(put(number) for number in range(200)))
+        assert await asyncio.gather(*(ack.result() for ack in acks)) == list(range(200))
+    assert most <= 10
+    assert len(await stored(db)) == 200
+
+
+async def test_who_finds_it_full_is_refused(client: Any, db: Any) -> None:
+    """The call says so, and nothing was accepted."""
+    async with buffer(client, max_items=5, max_waiting=5, when_full="reject", **LATER) as buf:
+        acks = [await buf.insert(db.events, {"_id": number}) for number in range(5)]
+        with pytest.raises(LimitExceeded, match="the buffer is full: 5 operations"):
+            await buf.insert(db.events, {"_id": 9})
+        await asyncio.gather(*acks)
+        await buf.insert(db.events, {"_id": 6})
+    assert [each["_id"] for each in await stored(db)] == [0, 1, 2, 3, 4, 6]
+
+
+async def test_the_oldest_is_dropped(client: Any, db: Any) -> None:
+    """It is told to whoever waits for it, or is a dead letter; what is under way stays."""
+    letters: list[DeadLetter] = []
+    options: dict[str, Any] = {"max_items": 5, "max_waiting": 5, "when_full": "drop_oldest"}
+    async with buffer(client, on_dead_letter=letters.append, max_bytes=10**6, **options, **LATER) as buf:
+        first = asyncio.ensure_future((await buf.insert(db.events, {"_id": 0})).result())
+        await asyncio.sleep(0)
+        for number in range(1, 4):
+            await buf.increment(db.events, "n", {"n": 10**number})
+        for number in range(4, 8):
+            await buf.insert(db.events, {"_id": number})
+        with pytest.raises(Dropped):
+            await first
+    assert [each.key for each in letters] == ["n", "n"]
+    assert all(isinstance(each.error, Dropped) for each in letters)
+    assert [each for each in await stored(db) if each["_id"] != "n"] == [{"_id": number} for number in range(4, 8)]
+    assert (await db.events.find_one({"_id": "n"}))["n"] == 1000
+    assert buf.stats.dropped == 3
+
+
+async def test_bytes_are_bounded_too(client: Any, db: Any) -> None:
+    """One document is always taken, however large it is."""
+    async with buffer(client, max_waiting_bytes=1000, when_full="reject", **LATER) as buf:
+        large = await buf.insert(db.events, {"_id": 1, "v": "x" * 5000})
+        with pytest.raises(LimitExceeded):
+            await buf.insert(db.events, {"_id": 2})
+        await buf.flush()
+        assert await large == 1
+        await buf.insert(db.events, {"_id": 2})
+    assert len(await stored(db)) == 2
+
+
+async def test_who_gives_up_waiting_takes_no_room(client: Any, db: Any) -> None:
+    """A cancelled caller is not accepted, and those behind it are."""
+    async with buffer(client, max_items=2, max_waiting=2, max_bytes=10**6, **LATER) as buf:
+        for number in range(2):
+            await buf.insert(db.events, {"_id": number})
+        waiting = [asyncio.ensure_future(buf.insert(db.events, {"_id": number})) for number in range(2, 8)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        waiting[3].cancel()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(each, asyncio.CancelledError) for each in found] == [True, False, False, True, False, False]
+    assert [each["_id"] for each in await stored(db)] == [0, 1, 3, 4, 6, 7]
+    assert buf.stats.accepted == 6
+
+
+# The end ---------------------------------------------------------------------------------------------------------
+
+
+async def insert_and_fail(client: Any, db: Any) -> None:
+    async with buffer(client, **LATER) as buf:
+        await buf.insert(db.events, {"_id": 1})
+        raise KeyError("x")
+
+
+async def test_what_was_accepted_is_stored_though_the_body_fails(client: Any, db: Any) -> None:
+    """The error of the body goes on."""
+    with pytest.raises(KeyError):
+        await insert_and_fail(client, db)
+    assert await stored(db) == [{"_id": 1}]
+
+
+async def test_nothing_is_accepted_after_the_end(client: Any, db: Any) -> None:
+    """It says so; to close once more is fine."""
+    buf = buffer(client)
+    await buf.insert(db.events, {"_id": 1})
+    await buf.close()
+    await buf.close()
+    with pytest.raises(UsageError, match="closed"):
+        await buf.insert(db.events, {"_id": 2})
+    assert await stored(db) == [{"_id": 1}]
+
+
+async def test_a_close_that_may_not_take_long(client: Any, db: Any, mongopatterns_server: Any) -> None:
+    """What was not sent in time is told to be so, and is a dead letter; nobody hangs."""
+    letters: list[DeadLetter] = []
+    buf = buffer(client, max_items=1, in_flight=1, on_dead_letter=letters.append)
+    fail = {"configureFailPoint": "failCommand"}
+    blocked = {
+        "failCommands": ["insert"],
+        "blockConnection": True,
+        "blockTimeMS": 1500,
+        "namespace": db.events.full_name,
+    }
+    await client.admin.command({**fail, "mode": {"times": 1}, "data": blocked})
+    first, second, third = [await buf.insert(db.events, {"_id": number}) for number in range(3)]
+    await asyncio.sleep(0.05)
+    waiting = asyncio.ensure_future(third.result())
+    await asyncio.sleep(0)
+    await buf.close(timeout=0.1)
+    assert (first.done, second.done) == (True, True)
+    assert [type(each.error).__name__ for each in letters] == ["OutcomeUnknown", "NotSent"]
+    with pytest.raises(NotSent):
+        await waiting
+    await client.admin.command({**fail, "mode": "off"})
+
+
+async def test_an_acknowledgement_may_be_waited_for_for_a_while(client: Any, db: Any) -> None:
+    """Who stops waiting has changed nothing, and may wait again; so may others."""
+    async with buffer(client, **LATER) as buf:
+        ack = await buf.insert(db.events, {"_id": 1})
+        with pytest.raises(NotSent):
+            await ack.result(0.01)
+        tasks = [asyncio.ensure_future(ack.result()) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        await buf.flush()
+        assert await asyncio.gather(*tasks[1:]) == [1, 1]
+        assert await ack == 1
+
+
+async def test_amounts_are_exact(client: Any, db: Any) -> None:
+    """Ten times a tenth is one; whole numbers stay whole, and Decimals keep their digits."""
+    async with buffer(client) as buf:
+        for _ in range(10):
+            await buf.increment(db.counts, 1, {"tenth": 0.1, "n": 3, "d": Decimal("1.25")})
+    [count] = await stored(db, "counts")
+    assert count == {"_id": 1, "tenth": Decimal128("1.0"), "n": 30, "d": Decimal128("12.50")}
+
+
+async def test_the_ledger_says_which_index_it_needs(client: Any, db: Any) -> None:
+    """It forgets after thirty days; without it, there is none."""
+    assert buffer(client).indexes() == {}
+    [(name, [index])] = buffer(client, delivery="exactly_once", ledger=db.ledger).indexes().items()
+    assert (name, index.options["expireAfterSeconds"]) == ("ledger", 30 * 86_400)
+    async with buffer(client, delivery="exactly_once", ledger=db.ledger) as buf:
+        await buf.insert(db.events, {"_id": 1})
+    [batch] = await stored(db, "ledger")
+    assert batch["n"] == 1

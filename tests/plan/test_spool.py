@@ -1,0 +1,152 @@
+"""Journals on disk: what was accepted is there until it is done, whatever happens to the process or to the file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mongopatterns import DeploymentError, UsageError, _spool
+from mongopatterns._spool import Journal, Spool
+
+
+def left_behind(journal: Journal) -> None:
+    """Give a journal up as a killed process does: the lock is gone, and nothing else has happened."""
+    for file in journal._files:
+        file.close()
+
+
+def adopted(directory: Path) -> dict[int, Any]:
+    [journal] = Spool(directory).adopt()
+    items = journal.left().items
+    left_behind(journal)
+    return items
+
+
+def test_what_was_accepted_is_left(tmp_path: Path) -> None:
+    """In its order, without what was done, with the batches that may be done."""
+    journal = Spool(tmp_path).journal()
+    assert journal.accept([{"n": 0}, {"n": 1}, {"n": 2}]) == [0, 1, 2]
+    assert journal.accept([{"n": 3}]) == [3]
+    journal.begin("x", [0, 1])
+    journal.begin("y", [2])
+    journal.done([2])
+    journal.done([0])
+    left_behind(journal)
+    [other] = Spool(tmp_path).adopt()
+    left = other.left()
+    assert list(left.items.items()) == [(1, {"n": 1}), (3, {"n": 3})]
+    assert left.batches == {"x": [1]}
+    assert left.damaged == 0
+    other.done([1, 3])
+    other.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_alive_keeps_its_journal(tmp_path: Path) -> None:
+    """Neither the same process nor another one takes it; when nothing is left and it is given up, it is gone."""
+    spool = Spool(tmp_path)
+    journal = spool.journal()
+    journal.accept([{"n": 1}])
+    assert list(Spool(tmp_path).adopt()) == []
+    program = f"from mongopatterns._spool import Spool; print(len(list(Spool({str(tmp_path)!r}).adopt())))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "0\n"
+    journal.done([0])
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_a_torn_end_is_found(tmp_path: Path, cut: int) -> None:
+    """What was written before it is done."""
+    journal = Spool(tmp_path).journal()
+    journal.accept([{"n": 1}])
+    journal.accept([{"n": "x" * 20}])
+    left_behind(journal)
+    [path] = tmp_path.iterdir()
+    os.truncate(path, path.stat().st_size - cut)
+    [other] = Spool(tmp_path).adopt()
+    left = other.left()
+    assert left.items == {0: {"n": 1}}
+    assert left.damaged > 0
+    left_behind(other)
+
+
+def test_what_is_damaged_is_passed_over(tmp_path: Path, caplog: Any) -> None:
+    """Whatever byte is wrong, at most one record is lost, and it is said so."""
+    journal = Spool(tmp_path).journal()
+    for number in range(3):
+        journal.accept([{"n": number}])
+    left_behind(journal)
+    [path] = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        caplog.clear()
+        assert len(adopted(tmp_path)) == 2
+        assert "damaged" in caplog.text
+
+
+def test_a_full_disk_accepts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says so; what was accepted before stays, and what comes after the disk has room is accepted."""
+    journal = Spool(tmp_path).journal()
+    journal.accept([{"n": 0}])
+    write = os.write
+
+    def half(descriptor: int, data: Any) -> int:
+        if len(data) > 10:
+            return write(descriptor, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", half)
+    with pytest.raises(DeploymentError, match="No space left on device"):
+        journal.accept([{"n": 1}])
+    with pytest.raises(DeploymentError, match="No space left on device"):
+        journal.begin("x", [0])
+    monkeypatch.undo()
+    assert journal.accept([{"n": 2}]) == [1]
+    left_behind(journal)
+    assert adopted(tmp_path) == {0: {"n": 0}, 1: {"n": 2}}
+
+
+def test_files_do_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file is followed by another one, and removed when nothing in it is to be done, the oldest first."""
+    monkeypatch.setattr(_spool, "_LARGEST", 100)
+    journal = Spool(tmp_path).journal()
+    places = [journal.accept([{"n": number, "v": "x" * 100}])[0] for number in range(6)]
+    assert len(list(tmp_path.iterdir())) == 6
+    journal.done(places[1:3])
+    assert len(list(tmp_path.iterdir())) == 6
+    journal.done(places[:1])
+    assert len(list(tmp_path.iterdir())) == 3
+    left_behind(journal)
+    assert list(adopted(tmp_path)) == places[3:]
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_what_is_accepted_is_flushed_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool) -> None:
+    """Once for all that is accepted together."""
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", flushed.append)
+    journal = Spool(tmp_path, fsync=fsync).journal()
+    journal.accept([{"n": number} for number in range(50)])
+    assert len(flushed) == int(fsync)
+    journal.done(range(50))
+    journal.close()
+
+
+def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
+    """It is refused, and named."""
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UsageError, match="spool"):
+        Spool(file)
+    made = tmp_path / "a" / "b"
+    Spool(made)
+    assert made.is_dir()

@@ -1,0 +1,36 @@
+"""A process that ends without closing its buffer, or forks in the middle.
+
+python buffer_ends.py URI DATABASE (atexit | fork)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from pymongo import MongoClient
+
+from mongopatterns import WriteBuffer
+
+
+def main(uri: str, name: str, how: str) -> None:
+    client = MongoClient[dict[str, Any]](uri)
+    buffer = WriteBuffer(client, max_delay=60.0, max_items=1000)
+    events = client[name].events
+    for _ in range(50):
+        buffer.insert(events, {"by": "parent"})
+    child = os.fork() if how == "fork" else -1
+    if child == 0:
+        for _ in range(100):
+            buffer.insert(events, {"by": "child"})
+        buffer.close()
+        os._exit(0)
+    for _ in range(50):
+        buffer.insert(events, {"by": "parent"})
+    if child > 0:
+        assert os.waitpid(child, 0)[1] == 0
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

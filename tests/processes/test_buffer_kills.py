@@ -1,0 +1,109 @@
+"""Processes that are killed while they put things into a buffer: what was accepted is stored, exactly once."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORKER = Path(__file__).with_name("buffer_worker.py")
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(autouse=True)
+def impatient_server(mongopatterns_client: Any) -> Iterator[None]:
+    """Have the server give up what a killed process had under way after 2 seconds, and not after a minute."""
+    admin = mongopatterns_client.admin
+    admin.command("setParameter", 1, transactionLifetimeLimitSeconds=2)
+    yield
+    admin.command("setParameter", 1, transactionLifetimeLimitSeconds=60)
+
+
+class Process:
+    """A worker."""
+
+    def __init__(self, uri: str, name: str, spool: Path, *further: str) -> None:
+        arguments = [sys.executable, str(WORKER), uri, name, str(spool), *further]
+        self.popen = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+
+    def until_ready(self) -> None:
+        """Wait until it puts things in."""
+        assert self.popen.stdout is not None
+        line = self.popen.stdout.readline()
+        assert line == b"ready\n", line
+
+    def kill(self) -> list[str]:
+        """Kill it; return what it said was accepted."""
+        self.popen.kill()
+        said, _ = self.popen.communicate()
+        # (the last line may be cut)
+        return said.decode().split("\n")[:-1]
+
+    def finish(self) -> None:
+        """Wait until it has ended in order."""
+        said, _ = self.popen.communicate(timeout=120)
+        assert self.popen.returncode == 0
+        assert said == b"ready\n"
+
+
+def check(db: Any, accepted: list[str]) -> None:
+    """Each accepted event is there once and counted once; what is there besides was accepted, and not told any more."""
+    stored = Counter(event["what"] for event in db.events.find())
+    counts = {count["_id"]: count["n"] for count in db.counts.find()}
+    hot = sum(n for name, n in counts.items() if name.startswith("all "))
+    own = {name: n for name, n in counts.items() if not name.startswith("all ")}
+    assert [what for what in accepted if stored[what] != 1] == []
+    assert [what for what in accepted if own.get(what) != 1] == []
+    assert set(stored.values()) == {1}
+    assert set(own.values()) == {1}
+    assert len(accepted) <= hot <= len(stored)
+
+
+@pytest.mark.parametrize("world", ["async", "sync"])
+def test_a_process_that_is_killed_again_and_again(
+    mongopatterns_server: Any, mongopatterns_db: Any, tmp_path: Path, world: str
+) -> None:
+    """The next one does what is left; nothing is lost and nothing is doubled."""
+    accepted: list[str] = []
+    for turn in range(6):
+        process = Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, f"p{turn}", "put", world)
+        process.until_ready()
+        time.sleep(random.uniform(0.05, 0.5))
+        accepted += process.kill()
+    Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "last", "finish", world).finish()
+    assert len(accepted) > 100
+    check(mongopatterns_db, accepted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_four_processes_share_a_directory(mongopatterns_server: Any, mongopatterns_db: Any, tmp_path: Path) -> None:
+    """They are killed and begun anew at random; each does what those that are gone have left."""
+    accepted: list[str] = []
+    names = iter(range(1000))
+
+    def begin(turn: int) -> Process:
+        world = ("async", "sync")[turn % 2]
+        return Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, f"p{next(names)}", "put", world)
+
+    running = [begin(turn) for turn in range(4)]
+    for process in running:
+        process.until_ready()
+    for turn in range(10):
+        time.sleep(random.uniform(0.02, 0.2))
+        place = random.randrange(4)
+        accepted += running[place].kill()
+        running[place] = begin(turn)
+        running[place].until_ready()
+    for process in running:
+        accepted += process.kill()
+    Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "last", "finish", "async").finish()
+    assert len(accepted) > 100
+    check(mongopatterns_db, accepted)
+    assert list(tmp_path.iterdir()) == []
