@@ -69,18 +69,13 @@ class Sides:
 
     def buffered(self, **options: Any) -> Run:
         """Store them in a buffer."""
-        return self._ours(lambda buffer, row: buffer.insert(self.collection_of_ours, row), documents, options)
+        collection = self.stage.database["flights"]
+        return self._ours(lambda buffer, row: buffer.insert(collection, row), documents, options)
 
     def counted(self, **options: Any) -> Run:
         """Count in a buffer."""
-        return self._ours(
-            lambda buffer, key: buffer.increment(self.stage.database["counts"], key, {"n": 1}), keys, options
-        )
-
-    @property
-    def collection_of_ours(self) -> Any:
-        """The same, as a user names it."""
-        return self.stage.database["flights"]
+        counts = self.stage.database["counts"]
+        return self._ours(lambda buffer, key: buffer.increment(counts, key, {"n": 1}), keys, options)
 
     def _ours(self, put: Callable[[Any, Any], Any], what: Callable[[int], list[Any]], options: dict[str, Any]) -> Run:
         client = self.stage.database.client
@@ -124,14 +119,14 @@ class Sides:
 
     def together(self, **options: Any) -> Run:
         """Store them in a buffer, from many callers at once (asynchronous alone)."""
-        client = self.stage.database.client
+        client, collection = self.stage.database.client, self.stage.database["flights"]
 
         async def run(number: int) -> float:
             rows = iter(documents(number))
 
             async def caller(buffer: AsyncWriteBuffer) -> None:
                 for row in rows:
-                    await buffer.insert(self.collection_of_ours, row)
+                    await buffer.insert(collection, row)
 
             with self._spooled({"max_items": BATCH, "in_flight": IN_FLIGHT, **options}) as all_:
                 started = perf_counter()

@@ -23,6 +23,7 @@ from mongopatterns import (
     NotSent,
     UsageError,
 )
+from mongopatterns._driver_async import settle
 
 EVERY = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 LATER: dict[str, Any] = {"max_delay": 60.0}  # (nothing is sent because of its age)
@@ -417,6 +418,11 @@ async def test_further_arguments_that_are_refused(client: Any, db: Any) -> None:
         for wrong in ("events", db, None):
             with pytest.raises(UsageError, match="collection"):
                 await buf.insert(wrong, {})
+        await buf.insert(db.events, {"_id": 1})
+        other = type(client)(host="127.0.0.1", port=1)
+        with pytest.raises(UsageError, match="another client"):
+            await buf.insert(other[db.name].events, {"_id": 2})
+        await settle(other.close())
         with pytest.raises(UsageError, match="key_field"):
             await buf.delete(db.events, 1, key_field="$x")
         with pytest.raises(UsageError, match="set_now"):

@@ -139,7 +139,7 @@ class AsyncWriteBuffer:
             UsageError: If it cannot be stored, or the buffer is closed; nothing was accepted.
             LimitExceeded: If there is no room, with `when_full="reject"`.
         """
-        return await self._intake.accept(_items.insert(AsyncAck, self._intake.target(collection), document, ObjectId()))
+        return await self._intake.accept(_items.insert(AsyncAck, self._intake.target(collection), document, ObjectId))
 
     async def increment(
         self,

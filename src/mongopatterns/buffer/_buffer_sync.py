@@ -141,7 +141,7 @@ class WriteBuffer:
             UsageError: If it cannot be stored, or the buffer is closed; nothing was accepted.
             LimitExceeded: If there is no room, with `when_full="reject"`.
         """
-        return self._intake.accept(_items.insert(Ack, self._intake.target(collection), document, ObjectId()))
+        return self._intake.accept(_items.insert(Ack, self._intake.target(collection), document, ObjectId))
 
     def increment(
         self,

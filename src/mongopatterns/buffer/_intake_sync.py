@@ -111,7 +111,8 @@ class Intake:
         """Return what is known of a collection."""
         name = getattr(collection, "full_name", None)
         found = self._targets.get(name) if type(name) is str else None
-        return self._bound(collection) if found is None else found
+        known = found is not None and collection.database.client is self._client
+        return found if found is not None and known else self._bound(collection)
 
     def _bound(self, collection: Any) -> Target:
         if not hasattr(type(collection), "find_one_and_update"):
@@ -120,8 +121,7 @@ class Intake:
         if collection.database.client != self._client:
             raise UsageError("collection", f"{collection.full_name} belongs to another client than the buffer")
         target = Target(collection.full_name, bound, bound.codec_options)
-        self._targets[target.name] = target
-        return target
+        return self._targets.setdefault(target.name, target)
 
     def accept(self, item: Ack) -> Ack:
         """Take an operation, if there is room for it, or when there is."""

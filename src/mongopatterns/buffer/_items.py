@@ -6,10 +6,11 @@ order (see `_queue`). What is accepted was copied: nobody else can change it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from bson import Binary, encode
+from bson import Binary, ObjectId, encode
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
@@ -21,6 +22,8 @@ from mongopatterns.specs import overlap
 
 MAX_DOCUMENT: Final = 16 * 1024 * 1024
 """How many bytes a document has at most."""
+
+_SMALL: Final = 10**9
 
 INSERT: Final = "insert"
 UPDATE: Final = "update"
@@ -89,7 +92,8 @@ class Item:
         self.kind = kind
         self.field = field
         self.key = key
-        self.identity = bson_identity(key, target.codec_options)
+        # (bytes know their hash, and no other key has bytes for its identity)
+        self.identity = key.binary if type(key) is ObjectId else bson_identity(key, target.codec_options)
         self.body = body
         self.upsert = upsert
         self.size = size
@@ -114,14 +118,14 @@ class Item:
 ItemT = TypeVar("ItemT", bound=Item)
 
 
-def insert(kind: type[ItemT], target: Target, document: Mapping[str, Any], new_id: Any) -> ItemT:
+def insert(kind: type[ItemT], target: Target, document: Mapping[str, Any], new_id: Callable[[], Any]) -> ItemT:
     """Check a document that is to be stored.
 
     Args:
         kind: The class of the item.
         target: The collection.
         document: What is stored.
-        new_id: The `_id` that it gets if it has none.
+        new_id: Makes the `_id` that it gets if it has none.
 
     Raises:
         UsageError: If it is no document, cannot be stored, or is too large.
@@ -132,7 +136,7 @@ def insert(kind: type[ItemT], target: Target, document: Mapping[str, Any], new_i
     else:
         _check_mapping("document", document)
         if "_id" not in document:
-            document = {"_id": new_id, **document}
+            document = {"_id": new_id(), **document}
     body = _encoded("document", document, target)
     return kind(target, INSERT, document["_id"], body, len(body))
 
@@ -152,18 +156,14 @@ def increment(
     Raises:
         UsageError: If a path or an amount is none, two paths meet, or nothing is left to be done.
     """
-    if not isinstance(amounts, Mapping) or not amounts:
+    if (type(amounts) is not dict and not isinstance(amounts, Mapping)) or not amounts:
         raise UsageError("amounts", f"expected a dict of amounts by path, got {amounts!r:.100}")
-    if isinstance(set_now, str) or not isinstance(set_now, Sequence):
+    if isinstance(set_now, str) or not isinstance(set_now, (list, tuple)):
         raise UsageError("set_now", f"expected a list of paths, got {set_now!r:.100}")
-    added = {check_path("amounts", path): _amount(path, amount) for path, amount in amounts.items()}
-    body: dict[str, Any] = {"$inc": added}
+    _check_paths(tuple(amounts), tuple(set_now))
+    body: dict[str, Any] = {"$inc": {path: _amount(path, amount) for path, amount in amounts.items()}}
     if set_now:
-        body["$currentDate"] = {check_path("set_now", path): True for path in set_now}
-    paths = [*added, *set_now]
-    for place, path in enumerate(paths):
-        if met := [other for other in paths[:place] if overlap(path, other)]:
-            raise UsageError("amounts" if path in added else "set_now", f"{path!r} and {met[0]!r} overlap")
+        body["$currentDate"] = dict.fromkeys(set_now, True)
     return _keyed(kind, target, UPDATE, key, body, key_field=key_field, upsert=upsert)
 
 
@@ -215,12 +215,25 @@ def delete(kind: type[ItemT], target: Target, key: Any, *, key_field: str) -> It
 
 
 def _keyed(kind: type[ItemT], target: Target, what: str, key: Any, body: Any, *, key_field: str, upsert: bool) -> ItemT:
-    check_path("key_field", key_field)
+    if key_field != "_id":
+        check_path("key_field", key_field)
     _check_flag("upsert", upsert)
     key = key_value("key", key)
     name = "update" if what == UPDATE else "document"
     size = len(_encoded(name, {"q": {key_field: key}, "u": body}, target))
     return kind(target, what, key, body, size, field=key_field, upsert=upsert)
+
+
+@lru_cache(maxsize=1024)
+def _check_paths(amounts: tuple[Any, ...], set_now: tuple[Any, ...]) -> None:
+    """Check paths; most applications have few, and write to them again and again."""
+    for argument, paths in (("amounts", amounts), ("set_now", set_now)):
+        for path in paths:
+            check_path(argument, path)
+    every = (*amounts, *set_now)
+    for place, path in enumerate(every):
+        if met := [other for other in every[:place] if overlap(path, other)]:
+            raise UsageError("amounts" if path in amounts else "set_now", f"{path!r} and {met[0]!r} overlap")
 
 
 def _check_mapping(argument: str, value: object) -> None:
@@ -235,6 +248,8 @@ def _check_flag(argument: str, value: object) -> None:
 
 def _amount(path: str, amount: Any) -> Any:
     """Return an amount as it travels: whole numbers as integers, all others as Decimal128."""
+    if type(amount) is int and 0 < amount < _SMALL:  # nearly every amount, and quick to check
+        return amount
     negative = isinstance(amount, (int, float)) and not isinstance(amount, bool) and amount < 0
     if not negative:
         return amount_value(f"amounts[{path!r}]", amount)

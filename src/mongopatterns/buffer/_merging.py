@@ -9,14 +9,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from decimal import Context, Decimal, Inexact
+from functools import lru_cache
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from bson import Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
 
 from mongopatterns.buffer._items import UPDATE, Item
 from mongopatterns.specs import overlap
+
+Paths: TypeAlias = dict[str, tuple[str, Any]]
+"""What an update does: the operator and the value of each path."""
 
 _INT64: Final = 2**63
 _EXACT: Final[Context] = create_decimal128_context()
@@ -29,48 +33,55 @@ class _Apart(Exception):
 
 def mergeable(one: Item, other: Item) -> bool:
     """Tell whether two items, the one right before the other, may be tried."""
-    return (
-        one.kind == other.kind == UPDATE
-        and one.upsert is other.upsert
-        and isinstance(one.body, dict)
-        and isinstance(other.body, dict)
-        and not (one.alone or other.alone)
-    )
+    return one.kind == other.kind == UPDATE and one.upsert is other.upsert and not (one.alone or other.alone)
 
 
-def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return one update for two that follow each other; None if there is none that is proven to do the same."""
-    try:
-        return _merged(one, other)
-    except _Apart:
+def paths_of(update: Any) -> Paths | None:
+    """Return the operator and the value of each path of an update; None if it is none that is ever merged."""
+    if type(update) is not dict:
         return None
-
-
-def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    before, after = _by_path(one), _by_path(other)
-    for path, new in product(before, after):
-        if path != new and overlap(path, new):
-            raise _Apart
-    found: dict[str, dict[str, Any]] = {operator: dict(fields) for operator, fields in one.items()}
-    for path, (operator, value) in after.items():
-        known, old = before.get(path, (None, None))
-        if known not in (None, operator):
-            raise _Apart
-        found.setdefault(operator, {})[path] = value if known is None else _COMBINED[operator](old, value)
+    found: Paths = {}
+    for operator, fields in update.items():
+        if operator not in _COMBINED or type(fields) is not dict:
+            return None
+        for path, value in fields.items():
+            if path in found or not _is_plain(path):
+                return None
+            found[path] = operator, value
     return found
 
 
-def _by_path(update: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-    """Return the operator and the value of each path of an update."""
-    found: dict[str, tuple[str, Any]] = {}
-    for operator, fields in update.items():
-        if operator not in _COMBINED or not isinstance(fields, Mapping):
-            raise _Apart
-        for path, value in fields.items():
-            # (a place in a list is another field if the list is none)
-            if "$" in path or path in found or any(part.isdigit() for part in path.split(".")):
-                raise _Apart
-            found[path] = operator, value
+@lru_cache(maxsize=4096)
+def _is_plain(path: str) -> bool:
+    """Tell whether a path means one field: a place in a list is another field if the list is none."""
+    return "$" not in path and not any(part.isdigit() for part in path.split("."))
+
+
+def merged(before: Paths, after: Paths) -> Paths | None:
+    """Return what two updates do that follow each other; None if no single one is proven to do the same."""
+    new = after.keys() - before.keys()
+    if new and any(overlap(path, other) for path, other in product(before, new)):
+        return None
+    found = before.copy()
+    try:
+        for path, (operator, value) in after.items():
+            known, old = before.get(path, (None, None))
+            if known is None:
+                found[path] = operator, value
+            elif known == operator:
+                found[path] = operator, _COMBINED[operator](old, value)
+            else:
+                return None
+    except _Apart:
+        return None
+    return found
+
+
+def update_of(paths: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Return the update that does this."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, (operator, value) in paths.items():
+        found.setdefault(operator, {})[path] = value
     return found
 
 

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from bson.raw_bson import RawBSONDocument
 
 from mongopatterns.buffer._items import INSERT, REPLACE, UPDATE, Item, Target
-from mongopatterns.buffer._merging import mergeable, merged
+from mongopatterns.buffer._merging import Paths, mergeable, merged, paths_of, update_of
 
 ItemT = TypeVar("ItemT", bound=Item)
 
@@ -28,28 +28,32 @@ class Step(Generic[ItemT]):
     """What is sent as one operation: an item, or several updates of one document that were merged.
 
     Attributes:
-        body: What is sent.
         items: What it stands for, in order.
         size: The bytes that are sent, about.
     """
 
-    __slots__ = ("body", "items", "size")
+    __slots__ = ("_paths", "items", "size")
 
     def __init__(self, item: ItemT) -> None:
-        self.body: Any = item.body
         self.items = [item]
         self.size = item.size
+        self._paths: Paths | None = None
 
     @property
     def first(self) -> ItemT:
         """The item that tells what is done, and to what."""
         return self.items[0]
 
+    @property
+    def body(self) -> Any:
+        """What is sent."""
+        return self.items[0].body if self._paths is None else update_of(self._paths)
+
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the driver's operation; of a document that is stored, its BSON."""
         first = self.items[0]
         if first.kind == INSERT:
-            return {"document": RawBSONDocument(self.body)}
+            return {"document": RawBSONDocument(first.body)}
         named = {UPDATE: "update", REPLACE: "replacement"}.get(first.kind)
         return {"filter": first.filter} | ({named: self.body, "upsert": first.upsert} if named else {})
 
@@ -57,10 +61,12 @@ class Step(Generic[ItemT]):
         """Take an item in, if it can be merged with what is there."""
         if not mergeable(self.items[-1], item):
             return False
-        body = merged(self.body, item.body)
-        if body is None:
+        before = paths_of(self.items[0].body) if self._paths is None else self._paths
+        after = None if before is None else paths_of(item.body)
+        both = None if before is None or after is None else merged(before, after)
+        if both is None:
             return False
-        self.body = body
+        self._paths = both
         self.items.append(item)
         return True
 
@@ -119,7 +125,7 @@ class _Lanes(Generic[ItemT]):
     Attributes:
         field: By which field the documents of this era are found.
         waiting: What waits, by lane.
-        ready: The lanes of which nothing is under way, the first one first.
+        ready: The lanes of which nothing is under way, the first one first; some may be gone since.
         busy: The lanes that are under way.
         later: What waits for another era.
     """
@@ -128,8 +134,8 @@ class _Lanes(Generic[ItemT]):
 
     def __init__(self) -> None:
         self.field = ""
-        self.waiting: dict[Hashable, deque[Step[ItemT]]] = {}
-        self.ready: dict[Hashable, None] = {}
+        self.waiting: dict[Hashable, list[Step[ItemT]]] = {}
+        self.ready: deque[Hashable] = deque()
         self.busy: set[Hashable] = set()
         self.later: deque[ItemT] = deque()
 
@@ -205,9 +211,9 @@ class Queue(Generic[ItemT]):
         lane = lanes.waiting.get(item.identity)
         if lane is None:
             step = Step(item)
-            lanes.waiting[item.identity] = deque((step,))
+            lanes.waiting[item.identity] = [step]
             if item.identity not in lanes.busy:
-                lanes.ready[item.identity] = None
+                lanes.ready.append(item.identity)
                 self._ready[item.target] = None
                 self._ready_steps += 1
                 self._ready_bytes += step.size
@@ -237,7 +243,7 @@ class Queue(Generic[ItemT]):
         if lanes.later and lanes.later[0] is item:
             lanes.later.popleft()
         elif lane is not None:
-            step = lane.popleft()
+            step = lane.pop(0)
             rest = step.items[1:]
             counted = item.identity not in lanes.busy
             if counted:
@@ -247,13 +253,12 @@ class Queue(Generic[ItemT]):
                 anew = Step(rest[0])
                 for each in rest[1:]:
                     anew.absorbs(each)
-                lane.appendleft(anew)
+                lane.insert(0, anew)
                 if counted:
                     self._ready_steps += 1
                     self._ready_bytes += anew.size
             elif not lane:
                 del lanes.waiting[item.identity]
-                lanes.ready.pop(item.identity, None)
         self._left([item])
         self._ended([item])
         self._next_era(item.target)
@@ -290,32 +295,41 @@ class Queue(Generic[ItemT]):
         batch: Batch[ItemT] = Batch()
         while self._ready and self._fill(batch, next(iter(self._ready))):
             pass
-        return batch
+        return batch if batch.steps else None
 
     def _fill(self, batch: Batch[ItemT], target: Target) -> bool:
         """Put the lanes of a collection into a batch; tell whether there is room for more."""
         lanes = self._targets[target]
         del self._ready[target]
         while lanes.ready:
-            identity = next(iter(lanes.ready))
-            lane = lanes.waiting[identity]
+            identity = lanes.ready[0]
+            lane = lanes.waiting.get(identity)
+            if lane is None or identity in lanes.busy:
+                lanes.ready.popleft()
+                continue
             if not self._fits(batch, lane[0]):
                 self._ready[target] = None  # (its turn comes behind that of the other collections)
                 return False
-            del lanes.ready[identity]
+            lanes.ready.popleft()
             lanes.busy.add(identity)
-            place = 0
-            for step in lane:
-                self._ready_steps -= 1
-                self._ready_bytes -= step.size
-            while lane and self._fits(batch, lane[0]):
-                step = lane.popleft()
-                batch.put(place, target, step)
-                self._left(step.items)
-                place += 1
+            self._take_lane(batch, target, lane)
             if not lane:
                 del lanes.waiting[identity]
         return True
+
+    def _take_lane(self, batch: Batch[ItemT], target: Target, lane: list[Step[ItemT]]) -> None:
+        """Put the operations of a lane into a batch, as far as there is room."""
+        taken = 0
+        for step in lane:
+            self._ready_steps -= 1
+            self._ready_bytes -= step.size
+        for step in lane:
+            if not self._fits(batch, step):
+                break
+            batch.put(taken, target, step)
+            self._left(step.items)
+            taken += 1
+        del lane[:taken]
 
     def _fits(self, batch: Batch[ItemT], step: Step[ItemT]) -> bool:
         within = batch.steps < self._batch_items and batch.size + step.size <= self._batch_bytes
@@ -336,7 +350,7 @@ class Queue(Generic[ItemT]):
                 lanes.busy.discard(identity)
                 lane = lanes.waiting.get(identity)
                 if lane:
-                    lanes.ready[identity] = None
+                    lanes.ready.append(identity)
                     self._ready[target] = None
                     for waiting in lane:
                         self._ready_steps += 1
