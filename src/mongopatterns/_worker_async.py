@@ -21,12 +21,15 @@ import asyncio
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle, get_running_loop
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from mongopatterns._grouping import closed
 from mongopatterns.errors import NotSent, UsageError
 
 __all__ = ["Worker"]
+
+_TURN: Final = 50
+"""After how many items the event loop has its turn, if something is under way."""
 
 ItemT = TypeVar("ItemT")
 BatchT = TypeVar("BatchT")
@@ -120,6 +123,7 @@ class Worker(Generic[ItemT, BatchT]):
         self._waiters: dict[Future[None], ItemT] = {}  # for room, in the order in which they came
         self._flushers: dict[Future[None], Mark] = {}
         self._closed = False
+        self._since_turn = 0
 
     def check(self) -> None:
         """Refuse a call that comes too late, or from another event loop.
@@ -167,6 +171,21 @@ class Worker(Generic[ItemT, BatchT]):
         """Give the room of an item back that is not put in after all."""
         self._queue.release(item)
         self._invite()
+
+    def put(self, item: ItemT) -> bool:
+        """Take an item, if there is room for it and nobody waits."""
+        if not self.reserve(item):
+            return False
+        self.add(item)
+        return True
+
+    def is_greedy(self) -> bool:
+        """Tell whether it is time that those who send have their turn: who only puts in never gives way by itself."""
+        self._since_turn += 1
+        if self._since_turn < _TURN or not self._tasks:
+            return False
+        self._since_turn = 0
+        return True
 
     def add(self, item: ItemT) -> None:
         """Take an item for which room was kept."""

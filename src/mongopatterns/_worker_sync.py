@@ -216,17 +216,32 @@ class Worker(Generic[ItemT, BatchT]):
             self._queue.release(item)
             self._invite()
 
+    def put(self, item: ItemT) -> bool:
+        """Take an item, if there is room for it and nobody waits."""
+        with self._lock:
+            if self._waiters or not self._queue.reserve(item):
+                return False
+            self._add(item)
+            return True
+
+    def is_greedy(self) -> bool:
+        """Tell whether it is time that those who send have their turn: threads have it by themselves."""
+        return False
+
     def add(self, item: ItemT) -> None:
         """Take an item for which room was kept."""
         with self._lock:
-            self._queue.add(item)
-            if self._until is None:
-                self._until = monotonic() + self._max_delay
-                self._work.notify()
-            elif self._idle and self._queue.is_due:
-                self._work.notify()
-            if len(self._threads) < self._in_flight:
-                self._start()
+            self._add(item)
+
+    def _add(self, item: ItemT) -> None:
+        self._queue.add(item)
+        if self._until is None:
+            self._until = monotonic() + self._max_delay
+            self._work.notify()
+        elif self._idle and self._queue.is_due:
+            self._work.notify()
+        if len(self._threads) < self._in_flight:
+            self._start()
 
     def flush(self, timeout: float | None) -> None:
         """Send everything that was put in, and wait until it is known what came of it.

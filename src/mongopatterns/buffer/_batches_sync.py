@@ -88,8 +88,9 @@ class Batches:
 
         started = monotonic()
         try:
-            with deadline(attempt.seconds), driver.settle(self._client.start_session()) as session:
-                session.with_transaction(write, write_concern=_MAJORITY)
+            with deadline(attempt.seconds):
+                with driver.settle(self._client.start_session()) as session:
+                    session.with_transaction(write, write_concern=_MAJORITY)
         except Exception as error:  # noqa: BLE001  # it is the answer
             return attempt.failed(error, monotonic() - started)
         return None

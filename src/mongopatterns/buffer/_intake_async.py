@@ -127,6 +127,10 @@ class AsyncIntake:
         worker.check()
         if self._spool is not None and self._process != getpid():
             await self._open(self._spool)
+        if self._spool is None and worker.put(item):
+            if worker.is_greedy():
+                await driver.pause(0)
+            return item
         if not worker.reserve(item):
             if self._plan.bounds.when_full == "wait":
                 await worker.wait_for_room(item)

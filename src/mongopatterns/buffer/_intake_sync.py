@@ -129,6 +129,10 @@ class Intake:
         worker.check()
         if self._spool is not None and self._process != getpid():
             self._open(self._spool)
+        if self._spool is None and worker.put(item):
+            if worker.is_greedy():
+                driver.pause(0)
+            return item
         if not worker.reserve(item):
             if self._plan.bounds.when_full == "wait":
                 worker.wait_for_room(item)

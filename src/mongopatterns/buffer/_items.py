@@ -130,13 +130,12 @@ def insert(kind: type[ItemT], target: Target, document: Mapping[str, Any], new_i
     Raises:
         UsageError: If it is no document, cannot be stored, or is too large.
     """
-    if isinstance(document, RawBSONDocument):
-        if "_id" not in document:
-            raise UsageError("document", "a RawBSONDocument needs an _id of its own")
-    else:
+    if type(document) is not dict:  # (nearly every document is one, and quick to check)
         _check_mapping("document", document)
-        if "_id" not in document:
-            document = {"_id": new_id(), **document}
+        if isinstance(document, RawBSONDocument) and "_id" not in document:
+            raise UsageError("document", "a RawBSONDocument needs an _id of its own")
+    if "_id" not in document:
+        document = {"_id": new_id(), **document}
     body = _encoded("document", document, target)
     return kind(target, INSERT, document["_id"], body, len(body))
 

@@ -318,7 +318,7 @@ class Queue(Generic[ItemT]):
         return True
 
     def _take_lane(self, batch: Batch[ItemT], target: Target, lane: list[Step[ItemT]]) -> None:
-        """Put the operations of a lane into a batch, as far as there is room."""
+        """Put the operations of a lane into a batch, as far as there is room: for the first one there is."""
         taken = 0
         for step in lane:
             self._ready_steps -= 1
@@ -339,7 +339,8 @@ class Queue(Generic[ItemT]):
         """Account for items that do not wait any more."""
         self.waiting -= len(items)
         if self._overdue:
-            self._overdue -= sum(item.number < self._marked for item in items)
+            marked = self._marked
+            self._overdue -= len([item for item in items if item.number < marked])
 
     def over(self, batch: Batch[ItemT]) -> None:
         """Account for a batch of which everything is known: its lanes go on."""
@@ -362,8 +363,8 @@ class Queue(Generic[ItemT]):
     def _ended(self, items: list[ItemT]) -> None:
         """Account for items that are done, or given up."""
         self.there -= len(items)
-        for item in items:
-            self.release(item)
+        self.items -= len(items)
+        self.size -= sum([item.size for item in items])
         for mark in self._marks:
             mark.left -= sum(item.number < mark.number for item in items)
         self._marks = [mark for mark in self._marks if mark.left]
