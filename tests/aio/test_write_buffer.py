@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
 import logging
+import os
 from decimal import Decimal
 from typing import Any
 
@@ -18,12 +20,14 @@ from mongopatterns import (
     AsyncWriteBuffer,
     BatchReport,
     DeadLetter,
+    DeploymentError,
     Dropped,
     LimitExceeded,
     NotSent,
     UsageError,
 )
 from mongopatterns._driver_async import settle
+from mongopatterns._spool import Journal
 
 EVERY = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 LATER: dict[str, Any] = {"max_delay": 60.0}  # (nothing is sent because of its age)
@@ -595,3 +599,85 @@ async def test_the_ledger_says_which_index_it_needs(client: Any, db: Any) -> Non
         await buf.insert(db.events, {"_id": 1})
     [batch] = await stored(db, "ledger")
     assert batch["n"] == 1
+
+
+# On disk ---------------------------------------------------------------------------------------------------------
+
+
+async def left_behind(client: Any, db: Any, spool: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Put things in and have them sent, and end as if killed before the journal was told."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "done", lambda *_: None)
+        buf = buffer(client, spool=spool, ledger=db.ledger, **options, **LATER)
+        for number in (1, 2, 3):
+            await buf.insert(db.events, {"_id": number})
+            await buf.increment(db.counts, 1, {"n": 1})
+        await buf.flush()
+        patch.setattr(Journal, "close", lambda journal: [file.close() for file in journal._files])
+        await buf.close()
+
+
+@EVERY
+async def test_what_is_left_on_disk_is_done_by_the_next(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, delivery: Any
+) -> None:
+    """What the ledger knows is not done again, and what was refused then is told; without it, all is done again."""
+    await db.events.insert_one({"_id": 2})
+    await left_behind(client, db, tmp_path, monkeypatch, delivery=delivery)
+    letters: list[DeadLetter] = []
+    async with buffer(
+        client, spool=tmp_path, ledger=db.ledger, delivery=delivery, on_dead_letter=letters.append
+    ) as buf:
+        assert buf.stats.recovered == 6
+    assert [each["_id"] for each in await stored(db)] == [1, 2, 3]
+    [count] = await stored(db, "counts")
+    if delivery == "exactly_once":
+        assert count["n"] == 3
+        assert [(each.key, "refused" in str(each.error)) for each in letters] == [(2, True)]
+    else:
+        assert count["n"] == 6
+        assert letters == []
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_was_begun_in_a_transaction_is_ended_in_one(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a buffer that promises less."""
+    await left_behind(client, db, tmp_path, monkeypatch, delivery="exactly_once")
+    async with buffer(client, spool=tmp_path, ledger=db.ledger):
+        pass
+    [count] = await stored(db, "counts")
+    assert count["n"] == 3
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_callers_share_a_journal(client: Any, db: Any, tmp_path: Any, fsync: bool) -> None:
+    """What was accepted is on disk; when everything is done, nothing is left there."""
+    async with buffer(client, spool=tmp_path, fsync=fsync, **LATER) as buf:
+        acks = await asyncio.gather(*(buf.insert(db.events, {"_id": number}) for number in range(100)))
+        [path] = tmp_path.iterdir()
+        assert path.stat().st_size > 100 * 50
+        await buf.flush()
+        assert [await ack for ack in acks] == list(range(100))
+    assert list(tmp_path.iterdir()) == []
+    assert len(await stored(db)) == 100
+
+
+async def test_a_full_disk_is_told_to_the_caller(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was accepted then, and nothing else is lost."""
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with buffer(client, spool=tmp_path, **LATER) as buf:
+        await buf.insert(db.events, {"_id": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(DeploymentError, match="No space left"):
+                await buf.insert(db.events, {"_id": 2})
+        assert buf.stats.accepted == 1
+        await buf.insert(db.events, {"_id": 3})
+    assert [each["_id"] for each in await stored(db)] == [1, 3]

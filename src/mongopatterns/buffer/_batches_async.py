@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any, Final
 
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from mongopatterns import _driver_async as driver
@@ -43,7 +43,10 @@ class AsyncBatches:
         self._plan = plan
         self._client = client
         self._ledger = ledger
-        self.send = self._exactly_once if plan.is_exact else self._at_least_once
+
+    async def send(self, batch: Batch[Any]) -> None:
+        """Send a batch: one that has an id is a transaction."""
+        await (self._at_least_once if batch.id is None else self._exactly_once)(batch)
 
     async def _at_least_once(self, batch: Batch[Any]) -> None:
         """Send what does not meet at the same time."""
@@ -78,7 +81,7 @@ class AsyncBatches:
         async def write(session: Any) -> None:
             sends = attempt.begin()
             try:
-                await self._ledger.insert_one({"_id": batch.id, "at": utc_now(), "n": batch.items}, session=session)
+                await self._ledger.insert_one({**batch.entry(), "at": utc_now()}, session=session)
             except DuplicateKeyError as error:
                 raise AlreadyDone from error
             while send := self._plan.again(sends, None):
@@ -89,9 +92,20 @@ class AsyncBatches:
             with deadline(attempt.seconds):
                 async with await driver.settle(self._client.start_session()) as session:
                     await session.with_transaction(write, write_concern=_MAJORITY)
+        except AlreadyDone:
+            return attempt.failed(await self._known(batch), monotonic() - started)
         except Exception as error:  # noqa: BLE001  # it is the answer
             return attempt.failed(error, monotonic() - started)
         return None
+
+    async def _known(self, batch: Batch[Any]) -> Exception:
+        """Ask the ledger what was refused of a batch that it knows."""
+        try:
+            with deadline(self._plan.bounds.retry_for):
+                entry = await self._ledger.find_one({"_id": batch.id}) or {}
+        except PyMongoError as error:
+            return error
+        return AlreadyDone(entry.get("refused", ()))
 
     async def _write(self, send: Send[Any], session: Any) -> None:
         operations = [_KINDS[step.first.kind](**step.arguments()) for step in send.steps]

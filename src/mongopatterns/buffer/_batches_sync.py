@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Final
 
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from mongopatterns import _driver_sync as driver
@@ -45,7 +45,10 @@ class Batches:
         self._plan = plan
         self._client = client
         self._ledger = ledger
-        self.send = self._exactly_once if plan.is_exact else self._at_least_once
+
+    def send(self, batch: Batch[Any]) -> None:
+        """Send a batch: one that has an id is a transaction."""
+        (self._at_least_once if batch.id is None else self._exactly_once)(batch)
 
     def _at_least_once(self, batch: Batch[Any]) -> None:
         """Send what does not meet at the same time."""
@@ -80,7 +83,7 @@ class Batches:
         def write(session: Any) -> None:
             sends = attempt.begin()
             try:
-                self._ledger.insert_one({"_id": batch.id, "at": utc_now(), "n": batch.items}, session=session)
+                self._ledger.insert_one({**batch.entry(), "at": utc_now()}, session=session)
             except DuplicateKeyError as error:
                 raise AlreadyDone from error
             while send := self._plan.again(sends, None):
@@ -88,12 +91,22 @@ class Batches:
 
         started = monotonic()
         try:
-            with deadline(attempt.seconds):
-                with driver.settle(self._client.start_session()) as session:
-                    session.with_transaction(write, write_concern=_MAJORITY)
+            with deadline(attempt.seconds), driver.settle(self._client.start_session()) as session:
+                session.with_transaction(write, write_concern=_MAJORITY)
+        except AlreadyDone:
+            return attempt.failed(self._known(batch), monotonic() - started)
         except Exception as error:  # noqa: BLE001  # it is the answer
             return attempt.failed(error, monotonic() - started)
         return None
+
+    def _known(self, batch: Batch[Any]) -> Exception:
+        """Ask the ledger what was refused of a batch that it knows."""
+        try:
+            with deadline(self._plan.bounds.retry_for):
+                entry = self._ledger.find_one({"_id": batch.id}) or {}
+        except PyMongoError as error:
+            return error
+        return AlreadyDone(entry.get("refused", ()))
 
     def _write(self, send: Send[Any], session: Any) -> None:
         operations = [_KINDS[step.first.kind](**step.arguments()) for step in send.steps]

@@ -30,6 +30,7 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 _AGAIN: Final = 10.0  # seconds that an attempt has at the least
 _PAUSE: Final = 0.1  # seconds between attempts, besides the pauses that the driver makes
+_REFUSED: Final = "the server refused it when it was sent by a process that is gone, and with it the reason"
 _DUPLICATE: Final = 11000
 _NO_TRANSACTIONS: Final = 20
 _NOT_IN_TRANSACTION: Final = 263
@@ -185,7 +186,15 @@ class Failed(Generic[ItemT]):
 
 
 class AlreadyDone(Exception):  # it is no error
-    """The ledger knows the batch: it was committed before."""
+    """The ledger knows the batch: it was committed before.
+
+    Attributes:
+        refused: The places in the journal of what the server had refused then.
+    """
+
+    def __init__(self, refused: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.refused = refused
 
 
 def exactly_once(
@@ -209,7 +218,9 @@ def exactly_once(
     while sends := [Send(target, _by_kind(steps)) for wave in waves for target, steps in wave.items() if steps]:
         failed = yield Attempt(sends, max(left, _AGAIN), pause)
         if failed is None or isinstance(failed.error, AlreadyDone):
-            _fail([step for send in sends for step in send.steps], None)
+            refused = failed.error.refused if failed and isinstance(failed.error, AlreadyDone) else ()
+            for item in (item for send in sends for step in send.steps for item in step.items):
+                item.settle(WriteError(_REFUSED) if item.place is not None and item.place in refused else None)
             return
         pause = 0.0
         if is_passing(failed.error) and (insistent or not last):

@@ -109,6 +109,11 @@ class Batch(Generic[ItemT]):
         """List its items."""
         return [item for wave in self.waves for steps in wave.values() for step in steps for item in step.items]
 
+    def entry(self) -> dict[str, Any]:
+        """Return what the ledger is told of it: also what was refused so far, which nobody might hear of otherwise."""
+        refused = [item.place for item in self.members() if item.error is not None and item.place is not None]
+        return {"_id": self.id, "n": self.items, "refused": refused}
+
     def put(self, place: int, target: Target, step: Step[ItemT]) -> None:
         """Put an operation into a wave."""
         if place == len(self.waves):
