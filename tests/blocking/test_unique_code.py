@@ -372,8 +372,9 @@ def test_a_call_takes_part_in_a_transaction(client: Any, db: Any) -> None:
     with settle(client.start_session()) as session:
         codes.insert({"n": 0}, code="DDD", session=session)
         settle(session.start_transaction())
-        party = codes.insert({"n": 1}, session=session)
-        code = codes.assign(1, session=session)
+        # (of so few codes, one by chance would now and then be taken)
+        party = codes.insert({"n": 1}, code="ABA", session=session)
+        code = codes.assign(1, code="BAB", session=session)
         assert codes.find(party["room_code"], session=session) == party
         assert codes.find(code) is None
         session.abort_transaction()
