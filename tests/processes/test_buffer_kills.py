@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
+
+from mongopatterns.testing import EmbeddedMongo
 
 WORKER = Path(__file__).with_name("buffer_worker.py")
 pytestmark = pytest.mark.timeout(300)
@@ -80,6 +83,30 @@ def test_a_process_that_is_killed_again_and_again(
     Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "last", "finish", world).finish()
     assert len(accepted) > 100
     check(mongopatterns_db, accepted)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.chaos
+def test_the_primary_is_killed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In turns, and both at once: what was accepted is stored by those that are left, exactly once."""
+    monkeypatch.delenv("MONGOPATTERNS_TEST_URI", raising=False)  # somebody's own server must not be killed
+    accepted: list[str] = []
+    with EmbeddedMongo(members=3) as members:
+        for turn in range(3):
+            process = Process(members.uri, "kills", tmp_path, f"p{turn}", "put", ("async", "sync")[turn % 2])
+            process.until_ready()
+            time.sleep(random.uniform(0.1, 0.4))
+            killed = members.kill()
+            time.sleep(random.uniform(0, 3))
+            accepted += process.kill()
+            members.wait_for_primary()
+            members.restart(killed)
+            with MongoClient[dict[str, Any]](members.uri) as client:
+                client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=2)
+        Process(members.uri, "kills", tmp_path, "last", "finish", "async").finish()
+        with MongoClient[dict[str, Any]](members.uri) as client:
+            check(client["kills"], accepted)
+    assert len(accepted) > 100
     assert list(tmp_path.iterdir()) == []
 
 

@@ -91,9 +91,8 @@ class Batches:
 
         started = monotonic()
         try:
-            with deadline(attempt.seconds):
-                with driver.settle(self._client.start_session()) as session:
-                    session.with_transaction(write, write_concern=_MAJORITY)
+            with deadline(attempt.seconds), driver.settle(self._client.start_session()) as session:
+                session.with_transaction(write, write_concern=_MAJORITY)
         except AlreadyDone:
             return attempt.failed(self._known(batch), monotonic() - started)
         except Exception as error:  # noqa: BLE001  # it is the answer
