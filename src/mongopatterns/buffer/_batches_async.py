@@ -90,13 +90,16 @@ class AsyncBatches:
         started = monotonic()
         try:
             with deadline(attempt.seconds):
-                async with await driver.settle(self._client.start_session()) as session:
-                    await session.with_transaction(write, write_concern=_MAJORITY)
+                await self._in_transaction(write)
         except AlreadyDone:
             return attempt.failed(await self._known(batch), monotonic() - started)
         except Exception as error:  # noqa: BLE001  # it is the answer
             return attempt.failed(error, monotonic() - started)
         return None
+
+    async def _in_transaction(self, write: Callable[[Any], Any]) -> None:
+        async with await driver.settle(self._client.start_session()) as session:
+            await session.with_transaction(write, write_concern=_MAJORITY)
 
     async def _known(self, batch: Batch[Any]) -> Exception:
         """Ask the ledger what was refused of a batch that it knows."""

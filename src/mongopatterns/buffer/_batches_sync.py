@@ -91,13 +91,17 @@ class Batches:
 
         started = monotonic()
         try:
-            with deadline(attempt.seconds), driver.settle(self._client.start_session()) as session:
-                session.with_transaction(write, write_concern=_MAJORITY)
+            with deadline(attempt.seconds):
+                self._in_transaction(write)
         except AlreadyDone:
             return attempt.failed(self._known(batch), monotonic() - started)
         except Exception as error:  # noqa: BLE001  # it is the answer
             return attempt.failed(error, monotonic() - started)
         return None
+
+    def _in_transaction(self, write: Callable[[Any], Any]) -> None:
+        with driver.settle(self._client.start_session()) as session:
+            session.with_transaction(write, write_concern=_MAJORITY)
 
     def _known(self, batch: Batch[Any]) -> Exception:
         """Ask the ledger what was refused of a batch that it knows."""
