@@ -24,6 +24,7 @@ from mongopatterns import (
     Dropped,
     LimitExceeded,
     NotSent,
+    OutcomeUnknown,
     UsageError,
 )
 from mongopatterns._driver_async import settle
@@ -681,3 +682,26 @@ async def test_a_full_disk_is_told_to_the_caller(
         assert buf.stats.accepted == 1
         await buf.insert(db.events, {"_id": 3})
     assert [each["_id"] for each in await stored(db)] == [1, 3]
+
+
+async def test_a_batch_whose_id_cannot_be_written_is_not_sent(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever, the buffer goes on, and the next one does what is on disk."""
+
+    def full(*_: Any) -> Any:
+        raise DeploymentError("No space left on device")
+
+    options: dict[str, Any] = {"spool": tmp_path, "ledger": db.ledger, "delivery": "exactly_once"}
+    async with buffer(client, **options, **LATER) as buf:
+        for number in range(3):
+            with monkeypatch.context() as patch:
+                patch.setattr(Journal, "begin", full)
+                ack = await buf.insert(db.events, {"_id": number})
+                await buf.flush()
+            with pytest.raises(OutcomeUnknown):
+                await ack
+        assert await stored(db) == []
+    async with buffer(client, **options):
+        pass
+    assert [each["_id"] for each in await stored(db)] == [0, 1, 2]

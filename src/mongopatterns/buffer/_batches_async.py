@@ -51,11 +51,8 @@ class AsyncBatches:
     async def _at_least_once(self, batch: Batch[Any]) -> None:
         """Send what does not meet at the same time."""
         call, answers = self._plan.at_least_once(batch), None
-        try:
-            while sends := self._plan.again(call, answers):
-                answers = await driver.together([partial(self._tried, send) for send in sends])
-        finally:
-            self._plan.ended(batch)
+        while sends := self._plan.again(call, answers):
+            answers = await driver.together([partial(self._tried, send) for send in sends])
 
     async def _tried(self, send: Send[Any]) -> BaseException | None:
         try:
@@ -68,12 +65,9 @@ class AsyncBatches:
     async def _exactly_once(self, batch: Batch[Any]) -> None:
         """Send everything in one transaction, as often as the plan says."""
         call, answer = self._plan.exactly_once(batch), None
-        try:
-            while attempt := self._plan.again(call, answer):
-                await driver.pause(attempt.pause)
-                answer = await self._committed(batch, attempt)
-        finally:
-            self._plan.ended(batch)
+        while attempt := self._plan.again(call, answer):
+            await driver.pause(attempt.pause)
+            answer = await self._committed(batch, attempt)
 
     async def _committed(self, batch: Batch[Any], attempt: Attempt[Any]) -> Failed[Any] | None:
         """Do everything in one transaction; return why it was not done."""

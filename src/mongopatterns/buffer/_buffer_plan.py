@@ -163,11 +163,11 @@ class BufferPlan(Generic[ItemT]):
         """Send a batch in a transaction."""
         return Call(exactly_once(batch, self.bounds.retry_for, insistent=self.bounds.spooled))
 
-    def ended(self, batch: Batch[ItemT]) -> None:
-        """Settle what is left of a batch that was ended from outside: nobody knows what comes of it."""
+    def ended(self, batch: Batch[ItemT], error: BaseException) -> None:
+        """Settle what is left of a batch that came to an end before its answers: nobody knows what comes of it."""
         for item in batch.members():
             if not item.done:
-                item.settle(unknown(TimeoutError("the buffer was closed before the answer came")))
+                item.settle(unknown(error))
 
     @property
     def stats(self) -> BufferStats:

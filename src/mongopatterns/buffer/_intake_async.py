@@ -158,10 +158,13 @@ class AsyncIntake:
                 if self._journal is not None:
                     self._journal.begin(batch.id, _places(batch))
             await self._batches.send(batch)
-        except BaseException:
-            # It was ended from outside: what is on disk will be done, and the rest was settled as unknown.
+        except BaseException as error:
+            # It was ended from outside, or its id cannot be written: what is on disk will be done, the rest is unknown.
+            self._plan.ended(batch, error)
             await self._tell(batch, perf_counter() - started, lost=self._journal is None)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            return
         self._over(batch.members())
         await self._tell(batch, perf_counter() - started)
 
