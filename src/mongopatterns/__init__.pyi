@@ -44,6 +44,7 @@ from .errors import (
 from .expressions import Field
 from .findings import Finding, Severity
 from .indexes import Index
+from .input_types import CleanText, SafeName
 from .joins import (
     AsyncCascade,
     AsyncJoin,
@@ -99,7 +100,7 @@ from .membership import (
     UniqueCodeSpec,
     Waiting,
 )
-from .models import ObjectIdStr
+from .models import ObjectIdStr, StoredDecimal, to_document
 from .paging import AsyncPager, Page, Pager, PagerExplanation, PagerSpec
 from .reports import (
     AsyncReport,
@@ -133,6 +134,7 @@ from .reports import (
     Total,
     Totals,
 )
+from .schema import Validator
 from .typing import Durability
 
 __all__ = [
@@ -164,6 +166,7 @@ __all__ = [
     "CascadeResult",
     "CascadeSpec",
     "Child",
+    "CleanText",
     "Close",
     "CollectSet",
     "Conflict",
@@ -249,6 +252,7 @@ __all__ = [
     "Reservation",
     "ResultTooLarge",
     "Rollover",
+    "SafeName",
     "SettleOutcome",
     "Settlement",
     "Severity",
@@ -258,6 +262,7 @@ __all__ = [
     "SlotsSpec",
     "StateError",
     "Stored",
+    "StoredDecimal",
     "Sum",
     "SumMap",
     "SumOf",
@@ -269,9 +274,11 @@ __all__ = [
     "UniqueCode",
     "UniqueCodeSpec",
     "UsageError",
+    "Validator",
     "ValueOf",
     "Waiting",
     "Window",
     "WriteBuffer",
     "may_have_applied",
+    "to_document",
 ]

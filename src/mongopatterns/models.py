@@ -1,17 +1,45 @@
-"""Give documents back as the caller's own types: Pydantic models, dataclasses, typed dicts."""
+"""Documents as the caller's own types, Pydantic models, dataclasses and typed dicts, and such types as documents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import datetime as dt
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass, replace
+from decimal import Decimal, DecimalException
+from enum import Enum
 from functools import lru_cache
-from typing import Any
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import PurePath
+from re import Pattern
+from typing import Annotated, Any, Final
+from uuid import UUID
 
-from bson import ObjectId
+from bson import Binary, Decimal128, ObjectId
 
 from mongopatterns.errors import UsageError
 
-__all__ = ["ObjectIdStr", "decode_all", "decode_page", "decode_parts"]
+__all__ = [
+    "WRITTEN_AS_TEXT",
+    "ObjectIdStr",
+    "StoredDecimal",
+    "core_schema_of",
+    "decode_all",
+    "decode_page",
+    "decode_parts",
+    "object_id_text",
+    "stored",
+    "to_document",
+]
+
+WRITTEN_AS_TEXT: Final = (
+    *(IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network),
+    PurePath,
+)
+"""What is stored as its text, beside Pydantic's URLs."""
+
+
+# Read --------------------------------------------------------------------------------------------------------
 
 
 class ObjectIdStr(str):
@@ -29,11 +57,35 @@ class ObjectIdStr(str):
         from pydantic_core import core_schema  # noqa: PLC0415
 
         text = core_schema.str_schema(pattern="^[0-9a-fA-F]{24}$")
-        return core_schema.no_info_before_validator_function(_as_text, text)
+        return core_schema.no_info_before_validator_function(object_id_text, text)
 
 
-def _as_text(value: object) -> object:
+def object_id_text(value: object) -> object:
+    """Return the text of an ObjectId; anything else as it is."""
     return str(value) if isinstance(value, ObjectId) else value
+
+
+class _TakesDecimal128:
+    """Let a Decimal of a Pydantic model take the Decimal128 that a driver reads."""
+
+    __slots__ = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        return core_schema.no_info_before_validator_function(_as_decimal, handler(source))
+
+
+def _as_decimal(value: object) -> object:
+    return value.to_decimal() if isinstance(value, Decimal128) else value
+
+
+StoredDecimal = Annotated[Decimal, _TakesDecimal128()]
+"""A Decimal in a Pydantic model that is read back from the Decimal128 as which `to_document` stores it.
+
+Example:
+    `class Order(BaseModel): total: StoredDecimal`, or `Annotated[StoredDecimal, Field(ge=0)]`
+"""
 
 
 def decode_all(documents: Sequence[Mapping[str, Any]], model: type[Any] | None) -> list[Any]:
@@ -77,6 +129,19 @@ def decode_page(page: Any, model: type[Any] | None) -> Any:
 
 @lru_cache(maxsize=256)
 def _adapter(model: Any) -> Any:
+    return _type_adapter(model).validate_python
+
+
+def core_schema_of(model: Any) -> Any:
+    """Return what Pydantic knows of a model, a dataclass or a typed dict.
+
+    Raises:
+        UsageError: If `model` is no type that Pydantic can make, or names one that is not defined.
+    """
+    return _type_adapter(model).core_schema
+
+
+def _type_adapter(model: Any) -> Any:
     from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  # slow to import, and few need it
 
     try:
@@ -88,4 +153,126 @@ def _adapter(model: Any) -> Any:
             adapter.rebuild(raise_errors=True)
     except (PydanticUserError, TypeError, NameError) as error:  # (a part that is not defined is a NameError)
         raise UsageError("model", f"expected a Pydantic model, a dataclass or a typed dict: {error}") from None
-    return adapter.validate_python
+    return adapter
+
+
+# Written -----------------------------------------------------------------------------------------------------
+
+
+def to_document(model: Any) -> dict[str, Any]:
+    """Return a model as the document that is stored: by its aliases, and of types that every driver can encode.
+
+    It is `model.model_dump(by_alias=True)`, in which a Decimal becomes a Decimal128, an enum its value, a date the
+    midnight in UTC at which it begins, a time of day its ISO text, a timedelta its seconds, a UUID the standard binary
+    form, a set or a tuple a list, and a path, an IP address or a URL its text. Keys of dicts become text. So a
+    validator that is made from the model takes the document.
+
+    Args:
+        model: A Pydantic model or a dataclass; or a dict, such as a dump with options of your own.
+
+    Raises:
+        UsageError: If a datetime is naive: the driver would store it as if it were UTC. If a value has no such form, or
+            would not be exact: a Decimal of more than 34 digits, a secret, an object of another class.
+    """
+    if isinstance(model, Mapping):
+        dumped: Any = model
+    elif callable(dump := getattr(model, "model_dump", None)):
+        dumped = dump(by_alias=True)
+    elif is_dataclass(model) and not isinstance(model, type):
+        dumped = _type_adapter(type(model)).dump_python(model, by_alias=True)
+    else:
+        raise UsageError("model", f"expected a Pydantic model, a dataclass or a dict, got {model!r:.100}")
+    if not isinstance(dumped, Mapping):
+        raise UsageError("model", f"is dumped as a {type(dumped).__name__}, and a document is a dict of fields")
+    return _stored_document(dumped, "")
+
+
+def stored(value: Any, path: str = "") -> Any:  # noqa: PLR0911  # one for each kind of value
+    """Return a value as it is stored.
+
+    Raises:
+        UsageError: If it has no form that every driver can encode.
+    """
+    if value is None or isinstance(value, (bool, ObjectId)):
+        return value
+    if isinstance(value, Enum):  # (before numbers and text, which an enum may be as well)
+        return stored(value.value, path)
+    if isinstance(value, Mapping):
+        return _stored_document(value, path)
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return [stored(item, f"{path}.{place}") for place, item in enumerate(value)]
+    for kind, convert in _CONVERTED.items():
+        if isinstance(value, kind):
+            return convert(value, path)
+    home = type(value).__module__.split(".")[0]
+    if home == "bson" or isinstance(value, Pattern):
+        return value
+    if isinstance(value, WRITTEN_AS_TEXT) or (home.startswith("pydantic") and hasattr(value, "unicode_string")):
+        return str(value)
+    if hasattr(value, "get_secret_value"):
+        raise _unstorable(path, "is a secret: store a hash of it, or give the field a serializer")
+    raise _unstorable(path, f"is a {type(value).__name__}, which no driver encodes: give the field a serializer")
+
+
+def _stored_document(document: Mapping[Any, Any], path: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, item in document.items():
+        name = key if type(key) is str else _stored_key(key, path)
+        if name in fields:
+            raise _unstorable(path, f"has two keys that are written {name!r}")
+        fields[name] = stored(item, f"{path}.{name}" if path else name)
+    return fields
+
+
+def _stored_key(key: Any, path: str) -> str:
+    value = key.value if isinstance(key, Enum) else key
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, (str, int, ObjectId, UUID)) and not isinstance(value, bool):
+        return str(value)
+    raise _unstorable(path, f"has the key {key!r:.100}, and keys of a document are text")
+
+
+def _unstorable(path: str, problem: str) -> UsageError:
+    return UsageError("model", f"{path or 'the document'} {problem}")
+
+
+def _stored_moment(value: dt.datetime, path: str) -> dt.datetime:
+    if value.utcoffset() is None:
+        problem = "is a naive datetime, which would be stored as if it were UTC"
+        raise _unstorable(path, f"{problem}: give it a zone, and annotate the field with pydantic.AwareDatetime")
+    return value
+
+
+def _stored_date(value: dt.date, path: str) -> dt.datetime:
+    del path
+    return dt.datetime.combine(value, dt.time.min, dt.timezone.utc)
+
+
+def _stored_number(value: int, path: str) -> int:
+    if not -_INT64 <= value < _INT64:
+        raise _unstorable(path, f"is {value}, which does not fit into 64 bits")
+    return value
+
+
+def _stored_decimal(value: Decimal, path: str) -> Decimal128:
+    try:
+        return Decimal128(value)
+    except DecimalException:
+        raise _unstorable(path, f"is {value}, which Decimal128 cannot hold exactly: round it to 34 digits") from None
+
+
+_INT64: Final = 2**63
+_CONVERTED: Final[dict[type[Any], Callable[[Any, str], Any]]] = {
+    str: lambda value, _: value,
+    int: _stored_number,
+    float: lambda value, _: value,
+    dt.datetime: _stored_moment,
+    dt.date: _stored_date,
+    dt.time: lambda value, _: value.isoformat(),
+    dt.timedelta: lambda value, _: value.total_seconds(),
+    Decimal: _stored_decimal,
+    UUID: lambda value, _: Binary.from_uuid(value),
+    bytes: lambda value, _: value,
+    bytearray: lambda value, _: bytes(value),
+}

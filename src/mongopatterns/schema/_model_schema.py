@@ -1,0 +1,352 @@
+"""From a model to the `$jsonSchema` of its documents. Pure.
+
+What is read is what Pydantic itself works with, its core schema, and not the JSON schema that it makes of it: in that,
+a datetime, a Decimal, an ObjectId and a UUID are all text, and bytes are text too, while the documents hold BSON. Nor
+the annotations: in the core schema, names, generics and constraints are resolved already.
+
+Two rules. What the schema says must hold of every document that the model dumps and reads back: where that cannot be
+told, the schema takes everything there. And whatever it does not say is noted, so that nobody takes it for checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
+
+from mongopatterns.errors import UsageError
+from mongopatterns.findings import Finding, Severity
+from mongopatterns.models import core_schema_of, object_id_text, stored
+from mongopatterns.schema._model_scalars import SCALARS, Say, of_class
+from mongopatterns.schema._schema_parts import (
+    Schema,
+    admits,
+    any_of,
+    bounds,
+    lengths,
+    nullable,
+    of_types,
+    types_of,
+)
+
+__all__ = ["model_schema"]
+
+Node = Mapping[str, Any]
+
+# Items of these types that are different in Python are different to the server: a date may lose its microseconds.
+_TOLD_APART: Final = frozenset({"string", "int", "long", "bool", "objectId", "binData"})
+_DOCUMENTS: Final = frozenset({"model", "dataclass", "typed-dict", "dict"})
+# The wrappers of what they hold, in which nothing happens to the value that is dumped.
+_WITHIN: Final = {
+    "custom-error": "schema",
+    "function-before": "schema",
+    "json": "schema",
+    "json-or-python": "python_schema",
+    "lax-or-strict": "strict_schema",
+    "nullable": "schema",
+}
+_LENGTH_NAMES: Final = frozenset({"min_length", "max_length"})
+_BOUND_NAMES: Final = frozenset({"ge", "gt", "le", "lt"})
+
+
+def model_schema(model: Any, *, by_alias: bool = True) -> tuple[Schema, tuple[Finding, ...]]:
+    """Build the schema of the documents of a model, a dataclass or a typed dict.
+
+    Returns:
+        The schema, and what it does not say.
+
+    Raises:
+        UsageError: If it is no model, if a document of it is no document, if a field cannot be one of a document, or
+            if it holds naive datetimes.
+    """
+    name = getattr(model, "__name__", str(model))
+    findings: list[Finding] = []
+    schema = _Walk(by_alias=by_alias).of(core_schema_of(model), Say(findings, name))
+    for choice in schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]:
+        if types_of(choice) != ["object"]:
+            kinds = " or ".join(types_of(choice)) or "anything"
+            raise UsageError("model", f"{name} is dumped as {kinds}, and a document is a dict of fields")
+        if "additionalProperties" in choice and "_id" not in choice.get("properties", {}):
+            choice["properties"] = {"_id": {}, **choice.get("properties", {})}  # (every document has one)
+    return schema, tuple(findings)
+
+
+class _Walk:
+    """Goes through a core schema."""
+
+    def __init__(self, *, by_alias: bool) -> None:
+        self._by_alias = by_alias
+        self._known: dict[str, Node] = {}
+        self._under_way: list[str] = []
+        self._config: Mapping[str, Any] = {}
+
+    def of(self, node: Node, say: Say) -> Schema:
+        """Build the schema of what a node describes, as it is dumped."""
+        if (written := self._serialized(node, say)) is not None:
+            return written
+        kind = str(node["type"])
+        if kind in SCALARS:
+            return SCALARS[kind](self._configured(node), say)
+        build: Callable[[Node, Say], Schema] | None = getattr(self, f"_{kind.replace('-', '_')}", None)
+        if build is not None:
+            return build(node, say)
+        if kind in _WITHIN:
+            return self._within(node, kind, say)
+        say("any-type", f"takes everything: of a {kind} nothing is known", severity=Severity.WARNING)
+        return {}
+
+    def _within(self, node: Node, kind: str, say: Say) -> Schema:
+        if kind == "function-before" and _function(node) is object_id_text:
+            evidence = "is text when it is dumped, and an ObjectId when it was stored by others: both are taken"
+            remedy = "in models that are stored, use bson.ObjectId (arbitrary_types_allowed=True)"
+            say("text-of-objectid", evidence, remedy)
+            return any_of([of_types("objectId"), self.of(node["schema"], say)])
+        inner = self.of(node[_WITHIN[kind]], say)
+        return nullable(inner) if kind == "nullable" else inner
+
+    def _configured(self, node: Node) -> Node:
+        """Add what the model says of all its text and numbers."""
+        if node["type"] == "str":
+            given = {name: self._config.get(f"str_{name}") for name in _LENGTH_NAMES}
+            return {**given, **node}
+        if node["type"] == "float" and "allow_inf_nan" in self._config:
+            return {"allow_inf_nan": self._config["allow_inf_nan"], **node}
+        return node
+
+    # Documents ---------------------------------------------------------------------------------------------------
+
+    def _model(self, node: Node, say: Say) -> Schema:
+        above, self._config = self._config, node.get("config") or {}
+        try:
+            return self.of(node["schema"], say)
+        finally:
+            self._config = above
+
+    _dataclass = _model
+
+    def _model_fields(self, node: Node, say: Say) -> Schema:
+        return self._fields(node, node["fields"].items(), say)
+
+    def _typed_dict(self, node: Node, say: Say) -> Schema:
+        return self._model({**node, "schema": {**node, "type": "model-fields"}}, say)
+
+    def _dataclass_args(self, node: Node, say: Say) -> Schema:
+        kept = [field for field in node["fields"] if not field.get("init_only")]
+        return self._fields(node, [(field["name"], field) for field in kept], say)
+
+    def _fields(self, node: Node, fields: Iterable[tuple[str, Node]], say: Say) -> Schema:
+        properties: Schema = {}
+        required: list[str] = []
+        for own, field in fields:
+            if field.get("serialization_exclude"):
+                continue
+            name = self._name(field.get("serialization_alias"), own, say)
+            properties[name] = self.of(field["schema"], say.at(f".{name}"))
+            left_out = field.get("serialization_exclude_if") is not None
+            if field.get("required", not _has_default(field["schema"])) and not left_out:
+                required.append(name)
+        for field in node.get("computed_fields") or ():
+            name = self._name(field.get("alias"), field["property_name"], say)
+            below = say.at(f".{name}")
+            below("computed", "is computed: the model does not check it, and it is held to its declared type")
+            properties[name] = self.of(field["return_schema"], below)
+        schema = {**of_types("object"), **({"required": required} if required else {}), "properties": properties}
+        return {**schema, **self._others(node, say)}
+
+    def _name(self, alias: str | None, own: str, say: Say) -> str:
+        name = alias if alias is not None and self._by_alias else own
+        if not name or "." in name or "\0" in name or name.startswith("$"):
+            problem = "a validator reads a dot as a path, and an operator's name cannot be checked"
+            raise UsageError("model", f"{say.path} has a field that is stored as {name!r}: {problem}")
+        return name
+
+    def _others(self, node: Node, say: Say) -> Schema:
+        """Say what fields there may be beside those of the model."""
+        extra = node.get("extra_behavior") or self._config.get("extra_fields_behavior")
+        if extra == "forbid":
+            return {"additionalProperties": False}
+        if extra == "allow" and node.get("extras_schema") is not None:
+            others = self.of(node["extras_schema"], say.at(".*"))
+            return {"additionalProperties": others} if others else {}
+        return {}
+
+    def _dict(self, node: Node, say: Say) -> Schema:
+        keys = node.get("keys_schema") or {"type": "any"}
+        if keys["type"] != "any" and (keys["type"] != "str" or keys.keys() & {"pattern", *_LENGTH_NAMES}):
+            say("keys", "its keys are not checked")
+        values = self.of(node["values_schema"], say.at(".*")) if "values_schema" in node else {}
+        return self._sized(node, {**of_types("object"), **({"additionalProperties": values} if values else {})})
+
+    def _counter(self, node: Node, say: Say) -> Schema:
+        return self._dict({**node, "values_schema": {"type": "int"}}, say)
+
+    # Lists -------------------------------------------------------------------------------------------------------
+
+    def _list(self, node: Node, say: Say) -> Schema:
+        items = self.of(node["items_schema"], say.at("[]")) if "items_schema" in node else {}
+        return self._sized(node, {**of_types("array"), **({"items": items} if items else {})})
+
+    _deque = _list
+
+    def _set(self, node: Node, say: Say) -> Schema:
+        schema = self._list(node, say)
+        items = schema.get("items", {})
+        if items and set(types_of(items)) <= _TOLD_APART and types_of(items):
+            return {**schema, "uniqueItems": True}
+        say("unique-items", "may hold an item twice: what differs in Python may be equal to the server")
+        return schema
+
+    _frozenset = _set
+
+    def _tuple(self, node: Node, say: Say) -> Schema:
+        items = [self.of(item, say.at(f"[{place}]")) for place, item in enumerate(node["items_schema"])]
+        variadic = node.get("variadic_item_index")
+        if variadic is None:
+            bound = {"minItems": len(items), "maxItems": len(items)} if items else {"maxItems": 0}
+            return {**of_types("array"), **({"items": items} if items else {}), **bound}
+        schema: Schema = of_types("array")
+        if len(items) == 1:
+            schema |= {"items": items[0]} if items[0] else {}
+        elif variadic == len(items) - 1:
+            schema |= {"items": items[:-1], "additionalItems": items[-1], "minItems": len(items) - 1}
+        else:
+            say("items", "its items are not checked after the one of any number")
+            schema |= {"items": items[:variadic], "minItems": len(items) - 1}
+        return self._sized(node, schema)
+
+    @staticmethod
+    def _sized(node: Node, schema: Schema) -> Schema:
+        return lengths(schema, node.get("min_length"), node.get("max_length")) or schema
+
+    # Alternatives and defaults -----------------------------------------------------------------------------------
+
+    def _union(self, node: Node, say: Say) -> Schema:
+        return any_of([self.of(choice[0] if isinstance(choice, tuple) else choice, say) for choice in node["choices"]])
+
+    def _tagged_union(self, node: Node, say: Say) -> Schema:
+        # (a choice may stand for another by its tag)
+        return any_of([self.of(choice, say) for choice in node["choices"].values() if isinstance(choice, Mapping)])
+
+    def _chain(self, node: Node, say: Say) -> Schema:
+        return self.of(node["steps"][-1], say)
+
+    def _default(self, node: Node, say: Say) -> Schema:
+        schema = self.of(node["schema"], say)
+        if "default" not in node:  # (what a factory gives is not asked for: it may read a clock)
+            return schema
+        try:
+            default = stored(node["default"])
+        except UsageError:
+            say("default", "takes everything: its default cannot be stored", severity=Severity.WARNING)
+            return {}
+        if admits(schema, default):
+            return schema
+        say("default", f"{default!r:.50} is taken as well: it is the default", "let the annotation say so")
+        return nullable(schema) if default is None else any_of([schema, {"enum": [default]}])
+
+    # Definitions, which the server does not know -----------------------------------------------------------------
+
+    def _definitions(self, node: Node, say: Say) -> Schema:
+        self._known.update({each["ref"]: each for each in node["definitions"]})
+        return self.of(node["schema"], say)
+
+    def _definition_ref(self, node: Node, say: Say) -> Schema:
+        name = node["schema_ref"]
+        known = self._known[name]
+        if name in self._under_way:
+            say("recursive", "what lies below is not checked: the model holds itself, and a validator cannot")
+            return of_types("object") if _innermost(known)["type"] in _DOCUMENTS else {}
+        self._under_way.append(name)
+        try:
+            return self.of(known, say)
+        finally:
+            self._under_way.pop()
+
+    # Code of the caller's ----------------------------------------------------------------------------------------
+
+    def _function_after(self, node: Node, say: Say) -> Schema:
+        function = _function(node)
+        if isinstance(function, type):  # (the value becomes an instance, such as of a path)
+            return of_class(function, say)
+        schema = self.of(node["schema"], say)
+        if isinstance(function, attrgetter):  # (`use_enum_values`)
+            return schema
+        if isinstance(function, partial) and _is_pydantics(function):
+            if function.keywords.keys() <= _LENGTH_NAMES:
+                bounded = lengths(schema, function.keywords.get("min_length"), function.keywords.get("max_length"))
+            elif function.keywords.keys() <= _BOUND_NAMES and not schema.keys() & {"minimum", "maximum", "anyOf"}:
+                bounded = {**schema, **bounds(*(function.keywords.get(name) for name in ("ge", "gt", "le", "lt")))}
+            else:
+                bounded = None
+            if bounded is not None:
+                return bounded
+        self._say_function(function, say)
+        return schema
+
+    def _function_wrap(self, node: Node, say: Say) -> Schema:
+        if not _is_pydantics(_function(node)):
+            self._say_function(_function(node), say)
+        return self.of(node["schema"], say)
+
+    def _function_plain(self, node: Node, say: Say) -> Schema:
+        evidence = f"takes everything: {_name_of(_function(node))}() alone decides what it is"
+        say("custom-validator", evidence, "validate after a type", Severity.WARNING)
+        return {}
+
+    @staticmethod
+    def _say_function(function: Any, say: Say) -> None:
+        say("custom-validator", f"{_name_of(function)}() is not run by the server")
+
+    def _serialized(self, node: Node, say: Say) -> Schema | None:
+        """Build the schema of what a serializer gives; None if there is none for documents."""
+        how = node.get("serialization") or {}
+        kind = how.get("type", "")
+        if str(how.get("when_used", "always")).startswith("json"):
+            return None
+        if kind == "any":
+            say("any-type", "takes everything: it is dumped as what it happens to be", severity=Severity.WARNING)
+            return {}
+        if not kind.startswith("function-"):
+            return None
+        own = _is_pydantics(how["function"])
+        given = how.get("return_schema")
+        if given is None or given["type"] == "any":
+            if own:
+                return None
+            evidence = f"takes everything: {_name_of(how['function'])}() writes it, and does not say as what"
+            say("custom-serializer", evidence, "annotate what the serializer returns", Severity.WARNING)
+            return {}
+        if not own:
+            say("custom-serializer", f"{_name_of(how['function'])}() writes it: it is held to the declared type")
+        schema = self.of(given, say)
+        return nullable(schema) if how.get("when_used") == "unless-none" and node["type"] == "nullable" else schema
+
+
+def _function(node: Node) -> Any:
+    return node["function"]["function"]
+
+
+def _name_of(function: Any) -> str:
+    inner = function.func if isinstance(function, partial) else function
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _is_pydantics(function: Any) -> bool:
+    inner = function.func if isinstance(function, partial) else function
+    home: Any = getattr(inner, "__module__", None) or type(inner).__module__
+    return str(home).startswith(("pydantic.", "pydantic_core."))
+
+
+def _has_default(node: Node) -> bool:
+    inner: Any = node
+    while inner["type"].startswith("function-") and "schema" in inner:
+        inner = inner["schema"]
+    return bool(inner["type"] == "default")
+
+
+def _innermost(node: Node) -> Node:
+    inner: Any = node
+    while isinstance(inner.get("schema"), Mapping) and inner["type"].startswith("function-"):
+        inner = inner["schema"]
+    return inner  # type: ignore[no-any-return]  # a node
