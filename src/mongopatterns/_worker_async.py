@@ -21,75 +21,19 @@ import asyncio
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle, get_running_loop
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from mongopatterns._grouping import closed
+from mongopatterns._working import Mark, Work
 from mongopatterns.errors import NotSent, UsageError
 
 __all__ = ["Worker"]
 
 _TURN: Final = 50
-"""After how many items the event loop has its turn, if something is under way."""
+"""After how many items the event loop has its turn: for what is under way, and for the timer."""
 
 ItemT = TypeVar("ItemT")
 BatchT = TypeVar("BatchT")
-
-
-class Work(Protocol[ItemT, BatchT]):
-    """A queue.
-
-    Attributes:
-        there: How many items wait or are under way.
-    """
-
-    there: int
-
-    def reserve(self, item: ItemT) -> bool:
-        """Keep room for an item, if there is any."""
-        ...
-
-    def release(self, item: ItemT) -> None:
-        """Give the room back."""
-        ...
-
-    def add(self, item: ItemT) -> None:
-        """Take an item for which there is room."""
-        ...
-
-    def take_oldest(self) -> ItemT | None:
-        """Take the oldest item that waits out again, and release its room."""
-        ...
-
-    def hurry(self) -> None:
-        """Have everything that waits sent as soon as it can be."""
-        ...
-
-    def mark(self) -> Mark:
-        """Follow what is there now."""
-        ...
-
-    @property
-    def is_patient(self) -> bool:
-        """Whether something waits for company, or for its time."""
-        ...
-
-    def cut(self) -> BatchT | None:
-        """Return the next batch, if one is full or overdue."""
-        ...
-
-    def over(self, batch: BatchT) -> None:
-        """Account for a batch of which everything is known."""
-        ...
-
-
-class Mark(Protocol):
-    """What was there at a time.
-
-    Attributes:
-        left: How much of it is not over.
-    """
-
-    left: int
 
 
 class Worker(Generic[ItemT, BatchT]):
@@ -174,15 +118,17 @@ class Worker(Generic[ItemT, BatchT]):
 
     def put(self, item: ItemT) -> bool:
         """Take an item, if there is room for it and nobody waits."""
-        if not self.reserve(item):
+        queue = self._queue
+        if self._waiters or not queue.put(item):
             return False
-        self.add(item)
+        if queue.is_due or self._timer is None:
+            self._added()
         return True
 
     def is_greedy(self) -> bool:
         """Tell whether it is time that those who send have their turn: who only puts in never gives way by itself."""
         self._since_turn += 1
-        if self._since_turn < _TURN or not self._tasks:
+        if self._since_turn < _TURN:
             return False
         self._since_turn = 0
         return True
@@ -190,7 +136,10 @@ class Worker(Generic[ItemT, BatchT]):
     def add(self, item: ItemT) -> None:
         """Take an item for which room was kept."""
         self._queue.add(item)
-        if len(self._tasks) < self._in_flight:
+        self._added()
+
+    def _added(self) -> None:
+        if self._queue.is_due:
             self._start()
         if self._timer is None:
             self._arm()

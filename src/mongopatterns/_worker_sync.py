@@ -25,10 +25,11 @@ from collections.abc import Callable
 from contextvars import Context
 from threading import Condition, Lock, Thread
 from time import monotonic
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
 from mongopatterns._grouping import closed
+from mongopatterns._working import Work
 from mongopatterns.errors import NotSent
 
 __all__ = ["AT_EXIT", "Worker"]
@@ -39,71 +40,8 @@ BatchT = TypeVar("BatchT")
 AT_EXIT: Final = 30.0
 """Seconds for which the end of the interpreter waits for what was not sent yet."""
 
-
-class Work(Protocol[ItemT, BatchT]):
-    """A queue.
-
-    Attributes:
-        there: How many items wait or are under way.
-    """
-
-    there: int
-
-    def reserve(self, item: ItemT) -> bool:
-        """Keep room for an item, if there is any."""
-        ...
-
-    def release(self, item: ItemT) -> None:
-        """Give the room back."""
-        ...
-
-    def add(self, item: ItemT) -> None:
-        """Take an item for which there is room."""
-        ...
-
-    def take_oldest(self) -> ItemT | None:
-        """Take the oldest item that waits out again, and release its room."""
-        ...
-
-    def hurry(self) -> None:
-        """Have everything that waits sent as soon as it can be."""
-        ...
-
-    def mark(self) -> Mark:
-        """Follow what is there now."""
-        ...
-
-    @property
-    def is_patient(self) -> bool:
-        """Whether something waits for company, or for its time."""
-        ...
-
-    @property
-    def is_due(self) -> bool:
-        """Whether there is a batch that is full or overdue."""
-        ...
-
-    def cut(self) -> BatchT | None:
-        """Return the next batch, if one is full or overdue."""
-        ...
-
-    def over(self, batch: BatchT) -> None:
-        """Account for a batch of which everything is known."""
-        ...
-
-    def forget(self) -> None:
-        """Be empty: what is there belongs to another process."""
-        ...
-
-
-class Mark(Protocol):
-    """What was there at a time.
-
-    Attributes:
-        left: How much of it is not over.
-    """
-
-    left: int
+_TURN: Final = 200
+"""After how many items those who send have their turn, if anything is under way: it costs as much as ten items."""
 
 
 class _Waiter(Generic[ItemT]):
@@ -162,6 +100,7 @@ class Worker(Generic[ItemT, BatchT]):
         self._waiters: dict[_Waiter[ItemT], None] = {}  # for room, in the order in which they came
         self._until: float | None = None  # when what waits has waited for long enough
         self._idle = 0
+        self._since_turn = 0
 
     def check(self) -> None:
         """Refuse a call that comes too late.
@@ -219,22 +158,26 @@ class Worker(Generic[ItemT, BatchT]):
     def put(self, item: ItemT) -> bool:
         """Take an item, if there is room for it and nobody waits."""
         with self._lock:
-            if self._waiters or not self._queue.reserve(item):
+            if self._waiters or not self._queue.put(item):
                 return False
-            self._add(item)
+            self._added()
             return True
 
     def is_greedy(self) -> bool:
-        """Tell whether it is time that those who send have their turn: threads have it by themselves."""
-        return False
+        """Tell whether it is time that those who send have their turn, which the interpreter gives them late."""
+        self._since_turn += 1
+        if self._since_turn < _TURN or self._idle == len(self._threads):
+            return False
+        self._since_turn = 0
+        return True
 
     def add(self, item: ItemT) -> None:
         """Take an item for which room was kept."""
         with self._lock:
-            self._add(item)
+            self._queue.add(item)
+            self._added()
 
-    def _add(self, item: ItemT) -> None:
-        self._queue.add(item)
+    def _added(self) -> None:
         if self._until is None:
             self._until = monotonic() + self._max_delay
             self._work.notify()

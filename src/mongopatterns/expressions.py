@@ -158,7 +158,8 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
             stored; or if it is no ObjectId where `key_type` asks for one.
     """
     if type(key) is str and key_type is None:  # nearly every key, and quick to check
-        _check_storable(argument, key)
+        if not key.isascii():
+            _check_storable(argument, key)
         return key
     if key_type is ObjectId:
         if isinstance(key, (ObjectId, str)) and ObjectId.is_valid(key):  # ObjectId(None) would make a new one

@@ -101,12 +101,10 @@ def test_one_is_refused() -> None:
 
 def test_what_was_merged_and_refused_is_sent_by_itself() -> None:
     """One after the other, before what comes next for the document."""
-    other = update(1)
-    other.alone = True
-    items = [update(1, 1), update(1, 2), update(1, 3), other]
+    items = [update(1, 1), update(1, 2), update(1, 3), update(1, -1)]
     found = run(at_least_once(batch_of(*items)), [refused(0)], [None], [refused(0)], [None], [None])
     bodies = [body["$inc"]["n"] for turn in found for _, body in turn]
-    assert bodies == [6, 1, 2, 3, 1]
+    assert bodies == [6, 1, 2, 3, -1]
     assert errors(items) == [OK, WriteError, OK, OK]
 
 

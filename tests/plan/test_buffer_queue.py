@@ -17,9 +17,7 @@ A, B = (Target(f"db.{name}", None, ANY_UUID) for name in "ab")
 
 def item(key: Any, body: Any = None, *, target: Target = A, size: int = 10, field: str = "_id") -> Item:
     """Make an update that is never merged, unless it is given a body."""
-    made = Item(target, UPDATE, key, body or {"$push": {"l": 1}}, size, field=field)
-    made.alone = body is None
-    return made
+    return Item(target, UPDATE, key, body or {"$push": {"l": 1}}, size, field=field)
 
 
 def queue(items: int = 100, size: int = 10**6, most: int = 1000, most_bytes: int = 10**6) -> Queue[Item]:

@@ -40,7 +40,7 @@ PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + [
     for path in sorted((ROOT / pattern).glob("_*.py"))
     if not path.name.endswith(("__init__.py", "_async.py", "_sync.py"))
 ]
-# Modules of error classes are pure data, which a pure function must be able to name.
+# Modules of error classes and of operations are pure data, which a pure function must be able to name.
 ALLOWED = {"bson", "typing_extensions", "pymongo.errors", "pymongo.operations", "asyncio.exceptions"}
 # Pydantic says what a model is; it is imported where a model is given.
 ALLOWED |= {"pydantic", "pydantic_core"}

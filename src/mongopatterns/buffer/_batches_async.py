@@ -7,14 +7,12 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from mongopatterns import _driver_async as driver
 from mongopatterns._driver import deadline, utc_now
 from mongopatterns.buffer._buffer_plan import BufferPlan
-from mongopatterns.buffer._items import DELETE, INSERT, REPLACE, UPDATE
 from mongopatterns.buffer._outcomes import AlreadyDone, Attempt, Failed, Send
 from mongopatterns.buffer._queue import Batch
 
@@ -22,12 +20,6 @@ __all__ = ["AsyncBatches"]
 
 _COMMENT: Final = "mongopatterns.buffer.write"
 _MAJORITY: Final = WriteConcern("majority")
-_KINDS: Final[dict[str, Callable[..., Any]]] = {
-    INSERT: InsertOne,
-    UPDATE: UpdateOne,
-    REPLACE: ReplaceOne,
-    DELETE: DeleteOne,
-}
 
 
 class AsyncBatches:
@@ -105,7 +97,7 @@ class AsyncBatches:
         return AlreadyDone(entry.get("refused", ()))
 
     async def _write(self, send: Send[Any], session: Any) -> None:
-        operations = [_KINDS[step.first.kind](**step.arguments()) for step in send.steps]
+        method, given = send.call()
         # In a transaction the first error ends everything: what came after it would only tell that.
         ordered = session is not None
-        await send.target.collection.bulk_write(operations, ordered=ordered, session=session, comment=_COMMENT)
+        await getattr(send.target.collection, method)(given, ordered=ordered, session=session, comment=_COMMENT)

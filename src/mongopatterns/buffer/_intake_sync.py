@@ -67,6 +67,7 @@ class Intake:
         self._durability = durability
         self._on_dead_letter, self._on_batch = on_dead_letter, on_batch
         self._targets: dict[str, Target] = {}
+        self._last: tuple[Any, Target] | None = None  # the collection of the last call, and what is known of it
         self._plan: BufferPlan[Ack] = BufferPlan(bounds)
         self._batches = Batches(self._plan, client, ledger)
         self._worker: Worker[Ack, Batch[Ack]] = Worker(
@@ -109,19 +110,22 @@ class Intake:
 
     def target(self, collection: Any) -> Target:
         """Return what is known of a collection."""
-        name = getattr(collection, "full_name", None)
-        found = self._targets.get(name) if type(name) is str else None
-        known = found is not None and collection.database.client is self._client
-        return found if found is not None and known else self._bound(collection)
+        last = self._last
+        if last is None or collection is not last[0]:
+            last = self._last = collection, self._bound(collection)
+        return last[1]
 
     def _bound(self, collection: Any) -> Target:
         if not hasattr(type(collection), "find_one_and_update"):
             raise UsageError("collection", f"expected a collection, got {type(collection).__name__}")
-        bound: Any = driver.bind(collection, collection.name, self._durability)
+        name = collection.full_name
         if collection.database.client != self._client:
-            raise UsageError("collection", f"{collection.full_name} belongs to another client than the buffer")
-        target = Target(collection.full_name, bound, bound.codec_options)
-        return self._targets.setdefault(target.name, target)
+            raise UsageError("collection", f"{name} belongs to another client than the buffer")
+        found = self._targets.get(name)
+        if found is None:
+            bound: Any = driver.bind(collection, collection.name, self._durability)
+            found = self._targets[name] = Target(name, bound, bound.codec_options)
+        return found
 
     def accept(self, item: Ack) -> Ack:
         """Take an operation, if there is room for it, or when there is."""

@@ -24,6 +24,11 @@ MAX_DOCUMENT: Final = 16 * 1024 * 1024
 """How many bytes a document has at most."""
 
 _SMALL: Final = 10**9
+_SHORT: Final = 1000
+
+# About how many bytes of BSON an increment has besides its key and its paths, and for each path besides its name.
+_FRAME: Final = 60
+_PER_PATH: Final = 20
 
 INSERT: Final = "insert"
 UPDATE: Final = "update"
@@ -65,11 +70,9 @@ class Item:
         error: Why it is not stored; None if it is, or if that is not known yet.
         done: Whether it is known what came of it.
         waiters: Who waits for it; None if nobody ever did.
-        alone: Whether it is never sent together with another one on the same document.
     """
 
     __slots__ = (
-        "alone",
         "body",
         "done",
         "error",
@@ -93,7 +96,8 @@ class Item:
         self.field = field
         self.key = key
         # (bytes know their hash, and no other key has bytes for its identity)
-        self.identity = key.binary if type(key) is ObjectId else bson_identity(key, target.codec_options)
+        known = key if type(key) is str else key.binary if type(key) is ObjectId else None
+        self.identity = bson_identity(key, target.codec_options) if known is None else known
         self.body = body
         self.upsert = upsert
         self.size = size
@@ -102,7 +106,6 @@ class Item:
         self.error: BaseException | None = None
         self.done = False
         self.waiters: Any = None
-        self.alone = False
 
     @property
     def filter(self) -> dict[str, Any]:
@@ -159,11 +162,15 @@ def increment(
         raise UsageError("amounts", f"expected a dict of amounts by path, got {amounts!r:.100}")
     if isinstance(set_now, str) or not isinstance(set_now, (list, tuple)):
         raise UsageError("set_now", f"expected a list of paths, got {set_now!r:.100}")
-    _check_paths(tuple(amounts), tuple(set_now))
+    size = _size_of_paths(tuple(amounts), tuple(set_now))
     body: dict[str, Any] = {"$inc": {path: _amount(path, amount) for path, amount in amounts.items()}}
     if set_now:
         body["$currentDate"] = dict.fromkeys(set_now, True)
-    return _keyed(kind, target, UPDATE, key, body, key_field=key_field, upsert=upsert)
+    key = _checked_key(key, key_field, upsert=upsert)
+    # (What is counted is storable, and so is text in ASCII: it need not be encoded to be measured.)
+    plain = type(key) is str and len(key) < _SHORT and key.isascii()
+    size += len(key) if plain else len(_encoded("key", {key_field: key}, target))
+    return kind(target, UPDATE, key, body, size, field=key_field, upsert=upsert)
 
 
 def update(kind: type[ItemT], target: Target, key: Any, update_: Any, *, key_field: str, upsert: bool) -> ItemT:
@@ -214,18 +221,26 @@ def delete(kind: type[ItemT], target: Target, key: Any, *, key_field: str) -> It
 
 
 def _keyed(kind: type[ItemT], target: Target, what: str, key: Any, body: Any, *, key_field: str, upsert: bool) -> ItemT:
-    if key_field != "_id":
-        check_path("key_field", key_field)
-    _check_flag("upsert", upsert)
-    key = key_value("key", key)
+    key = _checked_key(key, key_field, upsert=upsert)
     name = "update" if what == UPDATE else "document"
     size = len(_encoded(name, {"q": {key_field: key}, "u": body}, target))
     return kind(target, what, key, body, size, field=key_field, upsert=upsert)
 
 
+def _checked_key(key: Any, key_field: str, *, upsert: bool) -> Any:
+    if key_field != "_id":
+        check_path("key_field", key_field)
+    if upsert is not True and upsert is not False:
+        raise UsageError("upsert", f"expected True or False, got {upsert!r:.100}")
+    return key_value("key", key)
+
+
 @lru_cache(maxsize=1024)
-def _check_paths(amounts: tuple[Any, ...], set_now: tuple[Any, ...]) -> None:
-    """Check paths; most applications have few, and write to them again and again."""
+def _size_of_paths(amounts: tuple[Any, ...], set_now: tuple[Any, ...]) -> int:
+    """Check paths, and return about how many bytes an increment of them has.
+
+    Most applications have few, and write to them again and again.
+    """
     for argument, paths in (("amounts", amounts), ("set_now", set_now)):
         for path in paths:
             check_path(argument, path)
@@ -233,16 +248,12 @@ def _check_paths(amounts: tuple[Any, ...], set_now: tuple[Any, ...]) -> None:
     for place, path in enumerate(every):
         if met := [other for other in every[:place] if overlap(path, other)]:
             raise UsageError("amounts" if path in amounts else "set_now", f"{path!r} and {met[0]!r} overlap")
+    return _FRAME + sum(len(path.encode()) + _PER_PATH for path in every)
 
 
 def _check_mapping(argument: str, value: object) -> None:
     if not isinstance(value, Mapping):
         raise UsageError(argument, f"expected a dict, got {type(value).__name__}")
-
-
-def _check_flag(argument: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise UsageError(argument, f"expected True or False, got {value!r:.100}")
 
 
 def _amount(path: str, amount: Any) -> Any:

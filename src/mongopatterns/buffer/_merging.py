@@ -10,7 +10,6 @@ import datetime as dt
 from collections.abc import Mapping
 from decimal import Context, Decimal, Inexact
 from functools import lru_cache
-from itertools import product
 from typing import Any, Final, TypeAlias
 
 from bson import Decimal128, Int64
@@ -23,6 +22,7 @@ Paths: TypeAlias = dict[str, tuple[str, Any]]
 """What an update does: the operator and the value of each path."""
 
 _INT64: Final = 2**63
+_WHOLE: Final = (int, Int64)
 _EXACT: Final[Context] = create_decimal128_context()
 _EXACT.traps[Inexact] = True
 
@@ -33,7 +33,7 @@ class _Apart(Exception):
 
 def mergeable(one: Item, other: Item) -> bool:
     """Tell whether two items, the one right before the other, may be tried."""
-    return one.kind == other.kind == UPDATE and one.upsert is other.upsert and not (one.alone or other.alone)
+    return one.kind == other.kind == UPDATE and one.upsert is other.upsert
 
 
 def paths_of(update: Any) -> Paths | None:
@@ -59,17 +59,16 @@ def _is_plain(path: str) -> bool:
 
 def merged(before: Paths, after: Paths) -> Paths | None:
     """Return what two updates do that follow each other; None if no single one is proven to do the same."""
-    new = after.keys() - before.keys()
-    if new and any(overlap(path, other) for path, other in product(before, new)):
-        return None
     found = before.copy()
     try:
         for path, (operator, value) in after.items():
-            known, old = before.get(path, (None, None))
+            known = before.get(path)
             if known is None:
+                if any(overlap(path, other) for other in before):
+                    return None
                 found[path] = operator, value
-            elif known == operator:
-                found[path] = operator, _COMBINED[operator](old, value)
+            elif known[0] == operator:
+                found[path] = operator, _COMBINED[operator](known[1], value)
             else:
                 return None
     except _Apart:
@@ -87,7 +86,7 @@ def update_of(paths: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
 
 def _sum(one: Any, other: Any) -> Any:
     """Add two numbers exactly; of one sign, so that a limit that both meet is met on the way as well."""
-    if type(one) in (int, Int64) and type(other) in (int, Int64):
+    if type(one) in _WHOLE and type(other) in _WHOLE:
         total = one + other
         if (one < 0) != (other < 0) or not -_INT64 <= total < _INT64:
             raise _Apart
@@ -102,7 +101,7 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def _decimal(value: Any) -> Decimal:
-    if type(value) in (int, Int64):
+    if type(value) in _WHOLE:
         return Decimal(value)
     if isinstance(value, Decimal128) and value.to_decimal().is_finite():
         return value.to_decimal()
@@ -121,7 +120,7 @@ def _most(one: Any, other: Any) -> Any:
 
 def _check_order(one: Any, other: Any) -> None:
     """Let through what Python and the server compare alike; text is compared by a collation that is not known here."""
-    whole = {type(one), type(other)} <= {int, Int64}
+    whole = type(one) in _WHOLE and type(other) in _WHOLE
     dates = type(one) is type(other) is dt.datetime and (one.tzinfo is None) is (other.tzinfo is None)
     if not (whole or dates):
         raise _Apart

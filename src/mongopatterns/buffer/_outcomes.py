@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -47,6 +48,12 @@ class Send(Generic[ItemT]):
 
     target: Target
     steps: list[Step[ItemT]]
+
+    def call(self) -> tuple[str, list[Any]]:
+        """Return the driver's method, and what it is given; for documents alone there is a quicker one."""
+        if all(step.first.kind == INSERT for step in self.steps):
+            return "insert_many", [RawBSONDocument(step.first.body) for step in self.steps]
+        return "bulk_write", [step.operation() for step in self.steps]
 
 
 Answer = BaseException | None

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from bson.raw_bson import RawBSONDocument
+from pymongo.operations import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 
-from mongopatterns.buffer._items import INSERT, REPLACE, UPDATE, Item, Target
+from mongopatterns.buffer._items import DELETE, INSERT, UPDATE, Item, Target
 from mongopatterns.buffer._merging import Paths, mergeable, merged, paths_of, update_of
 
 ItemT = TypeVar("ItemT", bound=Item)
@@ -49,21 +50,22 @@ class Step(Generic[ItemT]):
         """What is sent."""
         return self.items[0].body if self._paths is None else update_of(self._paths)
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of the driver's operation; of a document that is stored, its BSON."""
+    def operation(self) -> Any:
+        """Return the driver's operation; of a document that is stored, its BSON travels."""
         first = self.items[0]
         if first.kind == INSERT:
-            return {"document": RawBSONDocument(first.body)}
-        named = {UPDATE: "update", REPLACE: "replacement"}.get(first.kind)
-        return {"filter": first.filter} | ({named: self.body, "upsert": first.upsert} if named else {})
+            return InsertOne(RawBSONDocument(first.body))
+        if first.kind == DELETE:
+            return DeleteOne(first.filter)
+        return (UpdateOne if first.kind == UPDATE else ReplaceOne)(first.filter, self.body, upsert=first.upsert)
 
     def absorbs(self, item: ItemT) -> bool:
         """Take an item in, if it can be merged with what is there."""
         if not mergeable(self.items[-1], item):
             return False
-        before = paths_of(self.items[0].body) if self._paths is None else self._paths
-        after = None if before is None else paths_of(item.body)
-        both = None if before is None or after is None else merged(before, after)
+        before = self._paths or paths_of(self.items[0].body)
+        after = before and paths_of(item.body)
+        both = merged(before, after) if before and after else None
         if both is None:
             return False
         self._paths = both
@@ -187,6 +189,15 @@ class Queue(Generic[ItemT]):
         self.size += item.size
         return True
 
+    def put(self, item: ItemT) -> bool:
+        """Take an item, if there is any room."""
+        if self.items >= self._most_items or (self.items and self.size + item.size > self._most_bytes):
+            return False
+        self.items += 1
+        self.size += item.size
+        self.add(item)
+        return True
+
     def release(self, item: ItemT) -> None:
         """Give the room of an item back."""
         self.items -= 1
@@ -213,23 +224,23 @@ class Queue(Generic[ItemT]):
 
     def _line_up(self, lanes: _Lanes[ItemT], item: ItemT) -> None:
         """Put an item into its lane."""
-        lane = lanes.waiting.get(item.identity)
+        identity = item.identity
+        lane = lanes.waiting.get(identity)
         if lane is None:
-            step = Step(item)
-            lanes.waiting[item.identity] = [step]
-            if item.identity not in lanes.busy:
-                lanes.ready.append(item.identity)
-                self._ready[item.target] = None
-                self._ready_steps += 1
-                self._ready_bytes += step.size
+            lanes.waiting[identity] = [Step(item)]
+            if identity in lanes.busy:
+                return
+            lanes.ready.append(identity)
+            self._ready[item.target] = None
         elif lane[-1].absorbs(item):
             self.merged += 1
+            return
         else:
-            step = Step(item)
-            lane.append(step)
-            if item.identity not in lanes.busy:
-                self._ready_steps += 1
-                self._ready_bytes += step.size
+            lane.append(Step(item))
+            if identity in lanes.busy:
+                return
+        self._ready_steps += 1
+        self._ready_bytes += item.size
 
     def take_oldest(self) -> ItemT | None:
         """Take the oldest item that waits out again; None if all are under way."""
@@ -291,7 +302,7 @@ class Queue(Generic[ItemT]):
     def is_due(self) -> bool:
         """Whether there is a batch that is full or overdue."""
         full = self._ready_steps >= self._batch_items or self._ready_bytes >= self._batch_bytes
-        return bool(self._ready) and (full or self._overdue > 0)
+        return (full or self._overdue > 0) and bool(self._ready)
 
     def cut(self) -> Batch[ItemT] | None:
         """Return the next batch, if one is full or overdue."""
@@ -317,24 +328,21 @@ class Queue(Generic[ItemT]):
                 return False
             lanes.ready.popleft()
             lanes.busy.add(identity)
-            self._take_lane(batch, target, lane)
-            if not lane:
+            for step in lane:
+                self._ready_steps -= 1
+                self._ready_bytes -= step.size
+            taken = 0
+            for step in lane:
+                if taken and not self._fits(batch, step):
+                    break
+                batch.put(taken, target, step)
+                self._left(step.items)
+                taken += 1
+            if taken == len(lane):
                 del lanes.waiting[identity]
+            else:
+                del lane[:taken]
         return True
-
-    def _take_lane(self, batch: Batch[ItemT], target: Target, lane: list[Step[ItemT]]) -> None:
-        """Put the operations of a lane into a batch, as far as there is room: for the first one there is."""
-        taken = 0
-        for step in lane:
-            self._ready_steps -= 1
-            self._ready_bytes -= step.size
-        for step in lane:
-            if not self._fits(batch, step):
-                break
-            batch.put(taken, target, step)
-            self._left(step.items)
-            taken += 1
-        del lane[:taken]
 
     def _fits(self, batch: Batch[ItemT], step: Step[ItemT]) -> bool:
         within = batch.steps < self._batch_items and batch.size + step.size <= self._batch_bytes
