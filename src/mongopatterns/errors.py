@@ -14,6 +14,7 @@ MongoPatternsError
 ├── StateError            the world: what a document holds is not what the spec describes
 ├── DeploymentError       the world: the server is missing, too old or not able
 ├── ResultTooLarge        the world: a branch of a report found more than it may hold
+├── SchemaDrift           the world: the database is not what its schema says
 ├── MissingIndex          the world: no index serves what is asked, and the server would read whole collections
 └── RepeatedCommands      tests: the same command shape was sent too often (also an AssertionError)
 ```
@@ -57,6 +58,7 @@ __all__ = [
     "OutcomeUnknown",
     "RepeatedCommands",
     "ResultTooLarge",
+    "SchemaDrift",
     "StateError",
     "UsageError",
     "may_have_applied",
@@ -212,7 +214,17 @@ class StateError(MongoPatternsError):
 
 
 class DeploymentError(MongoPatternsError):
-    """Report a server that is missing, too old, or not able to do what is asked of it."""
+    """Report a server that is missing, too old, or not able to do what is asked of it.
+
+    Attributes:
+        findings: What is lacking and what to do about it, where a deployment was checked against requirements.
+        report: The whole `DeploymentReport` then.
+    """
+
+    def __init__(self, message: str, *, findings: tuple[Finding, ...] = (), report: Any = None) -> None:
+        super().__init__(message)
+        self.findings = findings
+        self.report = report
 
 
 class ResultTooLarge(MongoPatternsError):
@@ -247,6 +259,22 @@ class MissingIndex(MongoPatternsError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the finding when the error crosses a process."""
         return type(self), (self.finding,)
+
+
+class SchemaDrift(MongoPatternsError):
+    """Report a database that is not what its schema says. The message is the plan.
+
+    Attributes:
+        plan: What has to change, and what stands in the way.
+    """
+
+    def __init__(self, plan: Any) -> None:
+        super().__init__(str(plan))
+        self.plan = plan
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the plan when the error crosses a process."""
+        return type(self), (self.plan,)
 
 
 class MissingIndexWarning(UserWarning):

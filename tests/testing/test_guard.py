@@ -14,9 +14,9 @@ from pymongo import AsyncMongoClient, DeleteOne, InsertOne, MongoClient, UpdateO
 from pymongo.monitoring import CommandStartedEvent
 
 from mongopatterns.errors import RepeatedCommands, UsageError
+from mongopatterns.shapes import shape_of
 from mongopatterns.testing import CommandWatcher, EmbeddedMongo, n_plus_one_guard, race, race_threads
 from mongopatterns.testing import _guard as implementation
-from mongopatterns.testing._shapes import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

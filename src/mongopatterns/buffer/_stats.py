@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import Final
 
-BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""The upper bounds of the histogram, in seconds: those that Prometheus has by default, and a millisecond."""
+from mongopatterns.histograms import Histogram
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.acknowledged = self.failed = self.dropped = self.recovered = self.batches = self.bytes = 0
-        self.seconds = 0.0
-        self._latency = [0] * (len(BOUNDS) + 1)
+        self._latency = Histogram()
 
     def count(self, report: BatchReport) -> None:
         """Count a batch."""
@@ -76,10 +72,14 @@ class Counts:
         self.failed += report.failed
         self.batches += 1
         self.bytes += report.bytes
-        self.seconds += report.seconds
-        self._latency[bisect_left(BOUNDS, report.seconds)] += 1
+        self._latency.add(report.seconds)
 
     @property
     def latency(self) -> dict[float, int]:
         """The histogram."""
-        return dict(zip((*BOUNDS, float("inf")), self._latency, strict=True))
+        return self._latency.counts()
+
+    @property
+    def seconds(self) -> float:
+        """How long the batches took, all together."""
+        return self._latency.seconds

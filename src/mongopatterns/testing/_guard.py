@@ -24,9 +24,9 @@ from pymongo.monitoring import (
 from typing_extensions import Self, override
 
 from mongopatterns.errors import RepeatedCommands, UsageError
+from mongopatterns.shapes import shape_of
 from mongopatterns.testing._call_sites import CallSites, readable
 from mongopatterns.testing._race import check_count
-from mongopatterns.testing._shapes import shape_of
 
 if TYPE_CHECKING:
     from types import TracebackType

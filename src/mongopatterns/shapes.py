@@ -26,6 +26,8 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "findAndModify": ("query", "sort", "update"),
     "bulkWrite": (),
 }
+# Stages that hold no expressions: a filter, and what is searched for, whose text may begin with `$`.
+_DATA: Final = frozenset({"$match", "$search", "$searchMeta", "$vectorSearch"})
 # Stages whose strings are names of collections and fields, not values.
 _NAMING: Final = frozenset({"$lookup", "$graphLookup", "$unionWith", "$merge", "$out", "$count"})
 # The client's own bulk: what one of its operations does to the collection that it names by a number.
@@ -135,15 +137,21 @@ def _stage(stage: Any, depth: int) -> str:
 
 def _describer(stage: str) -> _Describe:
     """Return how the content of a stage is described."""
-    if stage == "$match":
+    if stage in _DATA:
         return _data
     if stage == "$facet":
         return _facet
+    if stage == "$geoNear":
+        return _geo_near
     return _naming if stage in _NAMING else _expression
 
 
 def _facet(value: Any, depth: int) -> str:
     return _walk(value, depth, lambda _: _pipeline, _hidden)
+
+
+def _geo_near(value: Any, depth: int) -> str:
+    return _walk(value, depth, lambda key: _data if key == "query" else _expression, _hidden)
 
 
 _Describe = Callable[[Any, int], str]
