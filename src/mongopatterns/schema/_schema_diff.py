@@ -1,0 +1,368 @@
+"""What has to change, given what a spec says and what is there. Pure.
+
+The order of the changes is the order in which they are safe: collections are created, options changed in place, then
+indexes changed or built; what they replace is hidden and dropped when the new ones are there. Only where the server
+does not take a new index beside the old one, the old one goes first.
+
+**Whose an index is, is told by its keys.** The keys that a spec names are the spec's: an index on exactly these that
+the spec does not name is one that was replaced, and goes. Indexes on other keys are not the spec's; they are reported,
+and stay unless the caller says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from mongopatterns.findings import Finding, Severity
+from mongopatterns.indexes import Index
+from mongopatterns.schema._changes import SchemaChange, SchemaChangeKind, Duplicates
+from mongopatterns.schema._collection_spec import CollectionSpec
+from mongopatterns.schema._options_diff import Command, command, creation, options_changes
+from mongopatterns.schema._stored import Meaning, StoredCollection, StoredIndex, default_name, meaning_of
+
+__all__ = ["index_command", "index_findings", "matched", "spec_changes"]
+
+_PREPARES_UNIQUE: Final = 17  # the wire version of MongoDB 6.0, which makes an index unique, or a TTL one, in place
+
+_METADATA: Final = "metadata alone"
+_NEW: Final = "nothing to read: the collection is new"
+
+
+def spec_changes(
+    spec: CollectionSpec,
+    stored: StoredCollection | None,
+    *,
+    needs: Iterable[Index] = (),
+    wire: int,
+    drop_unknown: bool | Sequence[str] = False,
+) -> list[SchemaChange]:
+    """List what has to change in one collection.
+
+    Args:
+        spec: What it should be.
+        stored: What it is; None if it is not there.
+        needs: Those of the spec's indexes that any other may stand for that begins with their keys.
+        wire: The server's wire version.
+        drop_unknown: Whether indexes go that are not the spec's: all, or those named `collection.index`.
+    """
+    if stored is None:
+        created = SchemaChange(SchemaChangeKind.CREATE_COLLECTION, spec.collection, _described(spec), _METADATA)
+        names: set[str] = set()
+        built = (_built(spec, index, _name(index, names), spec.collation, cost=_NEW) for index in spec.indexes)
+        return [replace(created, commands=(creation(spec),)), *built]
+    changes = options_changes(spec, stored, wire)
+    if any(change.blocked is not None and change.blocked.code == "wrong-kind" for change in changes):
+        return changes
+    return [*changes, *_index_changes(spec, stored, frozenset(needs), wire, drop_unknown)]
+
+
+def matched(spec: CollectionSpec, stored: StoredCollection, needs: Iterable[Index] = ()) -> dict[Index, StoredIndex]:
+    """Return the stored index that is each of a spec's indexes, or stands for it."""
+    default = stored.options.get("collation")
+    found: dict[Index, StoredIndex] = {}
+    for index in spec.indexes:
+        meaning = meaning_of(index, default)
+        for one in stored.indexes:
+            if one.meaning == meaning and not (one.preparing and not index.unique):
+                found[index] = one
+    for index in needs:
+        for one in stored.indexes:
+            if index not in found and _stands_for(one.meaning, meaning_of(index, default)):
+                found[index] = one
+    return found
+
+
+def _stands_for(stored: Meaning, needed: Meaning) -> bool:
+    complete = not (stored.where or stored.sparse or stored.hidden or stored.weights or stored.projection)
+    same = stored.collation == needed.collation
+    return complete and same and stored.keys[: len(needed.keys)] == needed.keys
+
+
+# Changed -----------------------------------------------------------------------------------------------------
+
+
+def _index_changes(
+    spec: CollectionSpec,
+    stored: StoredCollection,
+    needs: frozenset[Index],
+    wire: int,
+    drop_unknown: bool | Sequence[str],  # noqa: FBT001  # (as the caller gives it)
+) -> list[SchemaChange]:
+    default = stored.options.get("collation")
+    found = matched(spec, stored, needs)
+    left = [one for one in stored.indexes if one not in found.values() and not one.is_own]
+    names = {one.name for one in stored.indexes}
+    changes: list[SchemaChange] = []
+    for index in spec.indexes:
+        if index in found:
+            continue
+        meaning = meaning_of(index, default)
+        old = [one for one in left if one.meaning.place == meaning.place]
+        if (change := _in_place(spec, index, meaning, old, wire)) is not None:
+            changed, used = change
+            changes.append(changed)
+            left.remove(used)
+            continue
+        conflicting = [one for one in old if one.meaning.signature == meaning.signature]
+        built = _built(spec, index, _name(index, names), default)
+        if conflicting:
+            changes.append(_replacement(built, index, conflicting[0]))
+            left.remove(conflicting[0])
+        else:
+            changes.append(replace(built, risk=_beside(built.risk, old)))
+    places = {meaning_of(index, default).place for index in spec.indexes}
+    replaced = [one for one in left if one.meaning.place in places]
+    unknown = [one for one in left if one not in replaced and _is_named(spec, one, drop_unknown)]
+    order = [SchemaChangeKind.REPLACE_INDEX, SchemaChangeKind.CHANGE_INDEX, SchemaChangeKind.CREATE_INDEX]
+    changes.sort(key=lambda change: order.index(change.kind))
+    gone = [*((one, True) for one in replaced), *((one, False) for one in unknown)]
+    changes += [_hidden(spec, one) for one, _ in gone if not one.meaning.hidden]
+    return [*changes, *(_dropped(spec, one, is_replaced=is_replaced) for one, is_replaced in gone)]
+
+
+def _is_named(spec: CollectionSpec, one: StoredIndex, drop_unknown: bool | Sequence[str]) -> bool:  # noqa: FBT001
+    return drop_unknown if isinstance(drop_unknown, bool) else f"{spec.collection}.{one.name}" in drop_unknown
+
+
+def _in_place(
+    spec: CollectionSpec, index: Index, wanted: Meaning, old: Sequence[StoredIndex], wire: int
+) -> tuple[SchemaChange, StoredIndex] | None:
+    """Change an index that is there, if the server can."""
+    for one in old:
+        is_other = replace(one.meaning, hidden=wanted.hidden, expire_after=wanted.expire_after, unique=wanted.unique)
+        becomes_ttl = one.meaning.expire_after is None and wanted.expire_after is not None
+        forgets_ttl = one.meaning.expire_after is not None and wanted.expire_after is None
+        becomes_unique = wanted.unique and not one.meaning.unique
+        is_ordered = wanted.weights is None and all(kind in (1, -1) for _, kind in wanted.keys)
+        forgets_unique = one.meaning.unique and not wanted.unique
+        if is_other != wanted or forgets_ttl or forgets_unique:
+            continue
+        if (becomes_unique and not is_ordered) or (wire < _PREPARES_UNIQUE and (becomes_ttl or becomes_unique)):
+            continue
+        return _changed(spec, index, wanted, one), one
+    return None
+
+
+def _changed(spec: CollectionSpec, index: Index, wanted: Meaning, one: StoredIndex) -> SchemaChange:
+    becomes_unique = wanted.unique and not one.meaning.unique
+    parts, risks, sent = [], [], []
+
+    def modify(**options: Any) -> Command:
+        return command("collMod", spec.collection, index={"name": one.name, **options})
+
+    if one.preparing and not wanted.unique:
+        parts.append("takes equal values again")
+        sent.append(modify(prepareUnique=False))
+    if becomes_unique:
+        parts.append("becomes unique")
+        risks.append("from the first moment, writes that would store a second equal value fail")
+        sent += [modify(prepareUnique=True), modify(unique=True)]
+    if one.meaning.expire_after != wanted.expire_after:
+        parts.append(f"deletes after {wanted.expire_after} s, not {one.meaning.expire_after}")
+        risks.append(f"what is older than {wanted.expire_after} s is deleted within a minute or so")
+        sent.append(modify(expireAfterSeconds=wanted.expire_after))
+    if one.meaning.hidden != wanted.hidden:
+        parts.append("is hidden" if wanted.hidden else "is shown")
+        risks.append("queries that use it read more" if wanted.hidden else "")
+        sent.append(modify(hidden=wanted.hidden))
+    return SchemaChange(
+        SchemaChangeKind.CHANGE_INDEX,
+        spec.collection,
+        f"{_written(index)} {', '.join(parts)}",
+        "reads the index once; writes go on meanwhile" if becomes_unique else _METADATA,
+        "; ".join(filter(None, risks)),
+        commands=tuple(sent),
+        undo=(modify(prepareUnique=False),) if becomes_unique else (),
+        check=Duplicates(index, None) if becomes_unique else None,
+    )
+
+
+# Built -------------------------------------------------------------------------------------------------------
+
+
+def index_command(collection: str, indexes: Iterable[Mapping[str, Any]]) -> Command:
+    """Build the command that builds indexes."""
+    return command("createIndexes", collection, indexes=list(indexes))
+
+
+def _built(
+    spec: CollectionSpec, index: Index, name: str, default: Mapping[str, Any] | None, *, cost: str = ""
+) -> SchemaChange:
+    # Words are compared by their language, so that an index of text does not take the collection's collation over.
+    simple = {"collation": {"locale": "simple"}} if index.is_text and default else {}
+    definition = {"key": dict(index.keys), **index.options, **simple, "name": name}
+    risks = []
+    if index.expire_after is not None and not cost:
+        risks.append(f"what is older than {index.expire_after} s is deleted within a minute or so")
+    if index.unique and not cost:
+        risks.append("writes that would store a second equal value fail from then on")
+    return SchemaChange(
+        SchemaChangeKind.CREATE_INDEX,
+        spec.collection,
+        _written(index),
+        cost,
+        "; ".join(risks),
+        commands=(index_command(spec.collection, [definition]),),
+        check=Duplicates(index, index.collation or default) if index.unique and not cost else None,
+    )
+
+
+def _replacement(built: SchemaChange, index: Index, one: StoredIndex) -> SchemaChange:
+    """Let an index go before the one that replaces it: the server takes no other with the same keys."""
+    reason = "a collection has one index of text" if index.is_text else "the server takes no second one on these keys"
+    risk = f"{reason}, so {one.name!r} goes first: until the new one is built, queries read more"
+    if one.meaning.expire_after is not None and index.expire_after is None:
+        risk = f"{risk}, and nothing is deleted by it any more"
+    if one.meaning.unique:
+        risk = f"{risk}, and equal values are taken"
+    drop = command("dropIndexes", built.collection, index=one.name)
+    return replace(
+        built, kind=SchemaChangeKind.REPLACE_INDEX, risk=_joined(risk, built.risk), commands=(drop, *built.commands)
+    )
+
+
+def _beside(risk: str, old: Sequence[StoredIndex]) -> str:
+    return _joined(risk, f"built beside {', '.join(repr(one.name) for one in old)}, which it replaces" if old else "")
+
+
+def _hidden(spec: CollectionSpec, one: StoredIndex) -> SchemaChange:
+    hide = command("collMod", spec.collection, index={"name": one.name, "hidden": True})
+    risk = "queries that use it read more; to show it again takes one command"
+    return SchemaChange(
+        SchemaChangeKind.HIDE_INDEX, spec.collection, f"{one} {one.name!r}", _METADATA, risk, commands=(hide,)
+    )
+
+
+def _dropped(spec: CollectionSpec, one: StoredIndex, *, is_replaced: bool) -> SchemaChange:
+    reason = "replaced" if is_replaced else "named by no spec"
+    risk = "to have it again, it must be built again"
+    if one.meaning.unique:
+        risk = f"{risk}; what it kept unique is not any more, unless another index does"
+    drop = command("dropIndexes", spec.collection, index=one.name)
+    what = f"{one} {one.name!r}: {reason}"
+    return SchemaChange(SchemaChangeKind.DROP_INDEX, spec.collection, what, _METADATA, risk, commands=(drop,))
+
+
+def _name(index: Index, names: set[str]) -> str:
+    """Choose a name that no index of the collection has, also none that is about to go: others may still drop it."""
+    wanted = index.name or default_name(index)
+    name, number = wanted, 1
+    while name in names:
+        number += 1
+        name = f"{wanted}_{number}"
+    names.add(name)
+    return name
+
+
+def _written(index: Index) -> str:
+    """Write an index with all its options."""
+    shown = str(index).removesuffix(")").removeprefix("Index(")
+    names = ("unique", "sparse", "hidden", "where", "collation", "weights", "default_language", "projection")
+    options = [f"{name}={getattr(index, name)!r}" for name in names if getattr(index, name)]
+    if index.expire_after is not None:
+        return f"Index.ttl({', '.join([shown, f'after={index.expire_after}', *options])})"
+    return f"Index({', '.join([shown, *options])})"
+
+
+def _described(spec: CollectionSpec) -> str:
+    kinds = []
+    if spec.timeseries is not None:
+        kinds.append("time series")
+    if spec.capped_size is not None:
+        kinds.append("capped")
+    if spec.clustered:
+        kinds.append("clustered")
+    if spec.validator is not None:
+        kinds.append(f"validator ({spec.validator.level}, {spec.validator.action})")
+    return ", ".join(kinds) or "without options"
+
+
+def _joined(*risks: str) -> str:
+    return "; ".join(filter(None, risks))
+
+
+# Found -------------------------------------------------------------------------------------------------------
+
+
+def index_findings(
+    spec: CollectionSpec,
+    stored: StoredCollection | None,
+    *,
+    needs: Iterable[Index] = (),
+    going: Iterable[str] = (),
+) -> Iterator[Finding]:
+    """Give advice on the indexes of a collection.
+
+    Args:
+        spec: What it should be.
+        stored: What it is; None if it is not there.
+        needs: Those of the spec's indexes that others may stand for.
+        going: The names of indexes that are about to be dropped.
+    """
+    default = spec.collation if stored is None else stored.options.get("collation")
+    found = {} if stored is None else matched(spec, stored, needs)
+    known = set(found.values())
+    subject = spec.collection
+    for index, one in found.items():
+        if index.name not in (None, one.name):
+            evidence = f"{index} is there under the name {one.name!r}, not {index.name!r}"
+            yield _advice("index-name", subject, evidence, "An index cannot be renamed: give hints by its keys")
+    unknown = [
+        one
+        for one in (() if stored is None else stored.indexes)
+        if one not in known and not one.is_own and one.name not in going
+    ]
+    yield from _nullable(spec)
+    places = {meaning_of(index, default).place for index in spec.indexes}
+    unknown = [one for one in unknown if one.meaning.place not in places]
+    for one in unknown:
+        evidence = f"{one} {one.name!r} is named by no spec"
+        yield _advice("unknown-index", subject, evidence, "Add it to the spec, or drop it with drop_unknown=")
+    there = [(str(index), meaning_of(index, default)) for index in spec.indexes]
+    there += [(f"{one} {one.name!r}", one.meaning) for one in unknown]
+    for written, meaning in there:
+        for other, longer in there:
+            if _is_redundant(meaning, longer):
+                evidence = f"{written} begins {other}, which serves the same queries"
+                remedy = "Leave it out: each index costs memory, and time with every write"
+                yield _advice("redundant-index", subject, evidence, remedy)
+                break
+
+
+def _nullable(spec: CollectionSpec) -> Iterator[Finding]:
+    """Name the unique indexes over a field that, by the validator, may be missing or null."""
+    schema = {} if spec.validator is None else spec.validator.expression.get("$jsonSchema", {})
+    required, properties = schema.get("required", ()), schema.get("properties", {})
+    for index in spec.indexes:
+        path = index.keys[0][0]
+        if not index.unique or index.where is not None or len(index.keys) > 1 or path not in properties:
+            continue
+        types = properties[path].get("bsonType", ())
+        if path not in required or "null" in ([types] if isinstance(types, str) else types):
+            evidence = (
+                f"{index} is unique, and by the validator {path!r} may be missing or null, in one document at most"
+            )
+            remedy = (
+                f"Keep those apart that have one: where={{{path!r}: {{'$type': 'string'}}}}, or whatever type it has"
+            )
+            yield Finding("unique-nullable", Severity.WARNING, spec.collection, evidence, remedy)
+
+
+def _is_redundant(one: Meaning, longer: Meaning) -> bool:
+    plain = not (one.unique or one.weights or one.hidden or longer.hidden or longer.weights)
+    same = (one.sparse, one.where, one.collation, one.projection) == (
+        longer.sparse,
+        longer.where,
+        longer.collation,
+        longer.projection,
+    )
+    # (a hash finds what it is equal to, and a place is found by an index of places alone)
+    ordered = all(kind in (1, -1) for _, kind in one.keys)
+    begins = longer.keys[: len(one.keys)] == one.keys and (len(longer.keys) > len(one.keys) or longer.unique)
+    return plain and same and ordered and begins and one.expire_after is None and one is not longer
+
+
+def _advice(code: str, subject: str, evidence: str, remedy: str) -> Finding:
+    return Finding(code, Severity.INFO, subject, evidence, remedy)

@@ -1,0 +1,54 @@
+"""What the call of a schema asks its shell for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from mongopatterns.calls import Call
+from mongopatterns.schema._changes import SchemaProgress
+
+__all__ = ["Nested", "Pause", "Round", "Send", "Step", "Steps", "Tell"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A command. The answer is the reply, or the `OperationFailure` with which the server refused it.
+
+    Attributes:
+        command: As the driver's `command` takes it.
+        database: The database that it is sent to; empty: that of the schema.
+    """
+
+    command: Mapping[str, Any]
+    database: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for some seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the caller how far it has come."""
+
+    call: Callable[[SchemaProgress], Any]
+    progress: SchemaProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """Carry something out that takes several rounds; the answer is what comes of it."""
+
+    call: Callable[[], Call[Any]]
+
+
+Step: TypeAlias = Send | Pause | Tell | Nested
+Round: TypeAlias = list[Step]
+Steps: TypeAlias = Generator[Round, list[Any], T]
