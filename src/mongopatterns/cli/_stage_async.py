@@ -15,7 +15,7 @@ from mongopatterns.cli._stage import AsyncDatabase, CommandCount, Database, Sett
 from mongopatterns.cli.scenarios import Outcome
 from mongopatterns.testing import race
 
-__all__ = ["AsyncScenario", "AsyncStage", "play"]
+__all__ = ["AsyncScenario", "AsyncStage", "client_of", "play"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,12 +28,14 @@ class AsyncStage:
     Attributes:
         db: The database, of the driver that was asked for.
         flights: The flights, in the order in which they left.
-        concurrency: How many calls are under way at once.
+        setting: Where and how it is played.
+        count: What counts its commands.
     """
 
     db: AsyncDatabase[Row]
     flights: Sequence[Row]
-    concurrency: int
+    setting: Setting
+    count: CommandCount
 
     async def for_each(self, call: Callable[[Row], Awaitable[R]], rows: Sequence[Row]) -> list[R]:
         """Make one call for each row, so many at once as the user asked for.
@@ -57,7 +59,7 @@ class AsyncStage:
                 failed.append(error)
                 raise
 
-        report = await race(one, times=len(rows), concurrency=self.concurrency)
+        report = await race(one, times=len(rows), concurrency=self.setting.concurrency)
         report.raise_errors()
         return report.outcomes
 
@@ -92,9 +94,9 @@ class AsyncScenario(Generic[T]):
 async def play(version: Callable[[AsyncStage], Awaitable[T]], setting: Setting) -> Take[T]:
     """Run one version, with a client of its own whose connections are open before the time starts."""
     count = CommandCount()
-    client = _client(setting, count)
+    client = client_of(setting, count)
     try:
-        stage = AsyncStage(client[setting.database], setting.flights, setting.concurrency)
+        stage = AsyncStage(client[setting.database], setting.flights, setting, count)
         warm_up = await race(
             lambda _: stage.db.command("ping"), times=2 * setting.concurrency, concurrency=setting.concurrency
         )
@@ -107,7 +109,8 @@ async def play(version: Callable[[AsyncStage], Awaitable[T]], setting: Setting) 
         await settle(client.close())
 
 
-def _client(setting: Setting, count: CommandCount) -> Any:
+def client_of(setting: Setting, count: CommandCount) -> Any:
+    """Return a client of the driver that was asked for, whose commands are counted."""
     options = setting.client_options(count)
     # generate: async only
     if setting.driver == "motor":

@@ -17,7 +17,7 @@ from mongopatterns.cli._stage import CommandCount, Database, Setting, Take
 from mongopatterns.cli.scenarios import Outcome
 from mongopatterns.testing import race_threads
 
-__all__ = ["Scenario", "Stage", "play"]
+__all__ = ["Scenario", "Stage", "client_of", "play"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,12 +30,14 @@ class Stage:
     Attributes:
         db: The database, of the driver that was asked for.
         flights: The flights, in the order in which they left.
-        concurrency: How many calls are under way at once.
+        setting: Where and how it is played.
+        count: What counts its commands.
     """
 
     db: Database[Row]
     flights: Sequence[Row]
-    concurrency: int
+    setting: Setting
+    count: CommandCount
 
     def for_each(self, call: Callable[[Row], R], rows: Sequence[Row]) -> list[R]:
         """Make one call for each row, so many at once as the user asked for.
@@ -59,7 +61,7 @@ class Stage:
                 failed.append(error)
                 raise
 
-        report = race_threads(one, times=len(rows), concurrency=self.concurrency)
+        report = race_threads(one, times=len(rows), concurrency=self.setting.concurrency)
         report.raise_errors()
         return report.outcomes
 
@@ -94,9 +96,9 @@ class Scenario(Generic[T]):
 def play(version: Callable[[Stage], T], setting: Setting) -> Take[T]:
     """Run one version, with a client of its own whose connections are open before the time starts."""
     count = CommandCount()
-    client = _client(setting, count)
+    client = client_of(setting, count)
     try:
-        stage = Stage(client[setting.database], setting.flights, setting.concurrency)
+        stage = Stage(client[setting.database], setting.flights, setting, count)
         warm_up = race_threads(
             lambda _: stage.db.command("ping"), times=2 * setting.concurrency, concurrency=setting.concurrency
         )
@@ -109,6 +111,7 @@ def play(version: Callable[[Stage], T], setting: Setting) -> Take[T]:
         settle(client.close())
 
 
-def _client(setting: Setting, count: CommandCount) -> Any:
+def client_of(setting: Setting, count: CommandCount) -> Any:
+    """Return a client of the driver that was asked for, whose commands are counted."""
     options = setting.client_options(count)
     return MongoClient[Row](setting.uri, **options)
