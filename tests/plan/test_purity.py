@@ -35,12 +35,14 @@ PURE = [
     "windows",
 ]
 # Of a pattern's folder everything but the shells is pure.
-PATTERNS = ["buffer", "counters", "documents", "joins", "membership", "paging", "reports", "schema"]
+PATTERNS = ["buffer", "client", "counters", "documents", "joins", "membership", "paging", "reports", "schema"]
+# What the driver calls, from whatever thread: a lock, and a plan behind it. They are the same in both worlds.
+LISTENERS = ("_pool_monitor.py", "_slow_queries.py")
 PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + [
     path
     for pattern in PATTERNS
     for path in sorted((ROOT / pattern).glob("_*.py"))
-    if not path.name.endswith(("__init__.py", "_async.py", "_sync.py"))
+    if not path.name.endswith(("__init__.py", "_async.py", "_sync.py", *LISTENERS))
 ]
 # Modules of error classes and of operations are pure data, which a pure function must be able to name.
 ALLOWED = {"bson", "typing_extensions", "pymongo.errors", "pymongo.operations", "asyncio.exceptions"}

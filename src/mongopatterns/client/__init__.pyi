@@ -1,0 +1,34 @@
+# What can be imported from `mongopatterns.client`: read by type checkers, and by `__init__.py`.
+
+from ._deployment_async import AsyncDeployment
+from ._deployment_report import Connections, DeploymentReport, Feature, Requirements, TopologyKind
+from ._deployment_sync import Deployment
+from ._health_async import AsyncHealth
+from ._health_plan import HealthReport, HealthState
+from ._health_sync import Health
+from ._pool_counts import PoolAlert, PoolSnapshot, ServerPool
+from ._pool_monitor import PoolMonitor
+from ._slow_queries import SlowQueries
+from ._slow_table import SlowCommand, SlowReport, SlowShape
+
+__all__ = [
+    "AsyncDeployment",
+    "AsyncHealth",
+    "Connections",
+    "Deployment",
+    "DeploymentReport",
+    "Feature",
+    "Health",
+    "HealthReport",
+    "HealthState",
+    "PoolAlert",
+    "PoolMonitor",
+    "PoolSnapshot",
+    "Requirements",
+    "ServerPool",
+    "SlowCommand",
+    "SlowQueries",
+    "SlowReport",
+    "SlowShape",
+    "TopologyKind",
+]
