@@ -176,9 +176,9 @@ def to_document(model: Any) -> dict[str, Any]:
     """
     if isinstance(model, Mapping):
         dumped: Any = model
-    elif callable(dump := getattr(model, "model_dump", None)):
+    elif not isinstance(model, type) and callable(dump := getattr(model, "model_dump", None)):
         dumped = dump(by_alias=True)
-    elif is_dataclass(model) and not isinstance(model, type):
+    elif not isinstance(model, type) and is_dataclass(model):
         dumped = _type_adapter(type(model)).dump_python(model, by_alias=True)
     else:
         raise UsageError("model", f"expected a Pydantic model, a dataclass or a dict, got {model!r:.100}")
@@ -187,7 +187,7 @@ def to_document(model: Any) -> dict[str, Any]:
     return _stored_document(dumped, "")
 
 
-def stored(value: Any, path: str = "") -> Any:  # noqa: PLR0911  # one for each kind of value
+def stored(value: Any, path: str = "") -> Any:  # noqa: C901, PLR0911  # one for each kind of value
     """Return a value as it is stored.
 
     Raises:
@@ -209,6 +209,8 @@ def stored(value: Any, path: str = "") -> Any:  # noqa: PLR0911  # one for each 
         return value
     if isinstance(value, WRITTEN_AS_TEXT) or (home.startswith("pydantic") and hasattr(value, "unicode_string")):
         return str(value)
+    if not isinstance(value, type) and (hasattr(value, "model_dump") or is_dataclass(value)):
+        return to_document(value)
     if hasattr(value, "get_secret_value"):
         raise _unstorable(path, "is a secret: store a hash of it, or give the field a serializer")
     raise _unstorable(path, f"is a {type(value).__name__}, which no driver encodes: give the field a serializer")

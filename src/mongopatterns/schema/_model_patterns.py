@@ -18,14 +18,19 @@ __all__ = ["Pattern", "server_pattern"]
 LONGEST_FOR_GROUPS: Final = 1000
 # Beyond this a repetition, or what repetitions within each other come to, is "too large" for the server.
 _MOST_REPEATS: Final = 65535
-_LARGEST: Final = 2000
+_LARGEST: Final = 500
 
-_HIGH: Final = r"\x{80}-\x{10FFFF}"
-_EVERY: Final = r"\x{0}-\x{10FFFF}"
-# What a class stands for at least, in every engine; and at most, as only ASCII is the same in all.
-_CLASSES: Final = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\x{9}-\x{D}\x{20}"}
-_WIDEST: Final = {"d": f"0-9{_HIGH}", "w": f"0-9A-Za-z_{_HIGH}", "s": rf"\x{{9}}-\x{{D}}\x{{1C}}-\x{{20}}{_HIGH}"}
-_NOT_CLASSES: Final = {"D": "d", "W": "w", "S": "s"}
+# What a class stands for at least, in every engine, and what it may stand for besides: only ASCII is the same in all,
+# and of that not the separators U+001C to U+001F, which are white space to Python.
+_CLASSES: Final = {
+    "d": "0-9",
+    "w": "0-9A-Za-z_",
+    "s": r"\x{9}-\x{D}\x{20}",
+    "D": r"\x{0}-\x{2F}\x{3A}-\x{7F}",
+    "W": r"\x{0}-\x{2F}\x{3A}-\x{40}\x{5B}-\x{5E}\x{60}\x{7B}-\x{7F}",
+    "S": r"\x{0}-\x{8}\x{E}-\x{1B}\x{21}-\x{7F}",
+}
+_BESIDES: Final = dict.fromkeys(_CLASSES, r"\x{80}-\x{10FFFF}") | dict.fromkeys("sS", r"\x{1C}-\x{1F}\x{80}-\x{10FFFF}")
 _CONTROLS: Final = {"n": 10, "t": 9, "r": 13, "f": 12, "v": 11, "a": 7}
 _SPECIAL: Final = frozenset(r"\.^$|?*+()[]{}")
 _SPECIAL_IN_CLASS: Final = frozenset(r"\^[]-&~")
@@ -71,7 +76,9 @@ def server_pattern(pattern: object, longest: int | None) -> Pattern:
         written = reader.whole()
     except _Unwritable as reason:
         return Pattern(None, str(reason))
-    return Pattern(written, "characters beyond ASCII are all taken for \\d, \\w and \\s" if reader.loosened else "")
+    return Pattern(
+        written, "of a class such as \\d or \\w, it takes every character beyond ASCII" if reader.loosened else ""
+    )
 
 
 @dataclass(slots=True)
@@ -182,9 +189,7 @@ class _Reader:
             self._at += 1
             return _Part("^" if name == "A" else "$", kind="place")
         kind, value = self._escaped()
-        if kind == "code":
-            return _Part(_written(int(value)))
-        return _Part(f"[{self._widest(str(value))}]" if str(value) in _CLASSES else self._all_but(str(value)))
+        return _Part(f"[{self._meant(str(value))}]" if kind == "class" else _written(int(value)))
 
     def _escaped(self) -> Item:
         if found := _CODE.match(self._text, self._at):
@@ -194,7 +199,7 @@ class _Reader:
                 raise _Unwritable("it names a character that there is not")
             return "code", code
         name = self._next()
-        if name in _CLASSES or name in _NOT_CLASSES:
+        if name in _CLASSES:
             return "class", name
         if name in _CONTROLS:
             return "code", _CONTROLS[name]
@@ -202,14 +207,10 @@ class _Reader:
             raise _Unwritable(f"\\{name} means something else to the server, or nothing")
         return "code", ord(name)
 
-    def _widest(self, name: str) -> str:
+    def _meant(self, name: str, *, negated: bool = False) -> str:
+        """Write a class: all that it may stand for, or, of one that is excluded, what it certainly stands for."""
         self.loosened = True
-        return _WIDEST[name]
-
-    @staticmethod
-    def _all_but(name: str) -> str:
-        # (of what is not ASCII, \D leaves out what the server cannot tell: nothing is left out)
-        return f"[^{_CLASSES[_NOT_CLASSES[name]]}]"
+        return _CLASSES[name] + ("" if negated else _BESIDES[name])
 
     def _class(self) -> str:
         negated = self._took("^")
@@ -219,7 +220,7 @@ class _Reader:
             first = False
             item = self._class_item()
             if item[0] == "class":
-                written += self._class_in_class(item[1], negated=negated)
+                written += self._meant(item[1], negated=negated)
             elif self._text.startswith("-", self._at) and not self._text.startswith("-]", self._at):
                 self._at += 1
                 if self._text.startswith("-", self._at):
@@ -230,8 +231,6 @@ class _Reader:
                 written += f"{_written(item[1], _SPECIAL_IN_CLASS)}-{_written(end[1], _SPECIAL_IN_CLASS)}"
             else:
                 written += _written(item[1], _SPECIAL_IN_CLASS)
-        if not written:  # (all but a class of which nothing is certain)
-            return f"[{_EVERY}]"
         return f"[^{written}]" if negated else f"[{written}]"
 
     def _class_item(self) -> Item:
@@ -241,12 +240,6 @@ class _Reader:
         if character == "[" or self._text[self._at - 1 : self._at + 1] in ("&&", "--", "~~"):
             raise _Unwritable("it has a class within a class")
         return "code", ord(character)
-
-    def _class_in_class(self, name: str, *, negated: bool) -> str:
-        if name in _CLASSES:
-            return _CLASSES[name] if negated else self._widest(name)
-        self.loosened = True
-        return "" if negated else _EVERY
 
     def _next(self) -> str:
         if self._at >= len(self._text):

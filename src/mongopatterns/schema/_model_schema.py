@@ -24,6 +24,7 @@ from mongopatterns.schema._schema_parts import (
     admits,
     any_of,
     bounds,
+    enum_of,
     lengths,
     nullable,
     of_types,
@@ -233,7 +234,8 @@ class _Walk:
 
     def _default(self, node: Node, say: Say) -> Schema:
         schema = self.of(node["schema"], say)
-        if "default" not in node:  # (what a factory gives is not asked for: it may read a clock)
+        # What a factory gives is not asked for: it may read a clock. What is written by a serializer is not known.
+        if "default" not in node or _is_written(node["schema"]):
             return schema
         try:
             default = stored(node["default"])
@@ -243,7 +245,7 @@ class _Walk:
         if admits(schema, default):
             return schema
         say("default", f"{default!r:.50} is taken as well: it is the default", "let the annotation say so")
-        return nullable(schema) if default is None else any_of([schema, {"enum": [default]}])
+        return nullable(schema) if default is None else any_of([schema, enum_of([default])])
 
     # Definitions, which the server does not know -----------------------------------------------------------------
 
@@ -275,10 +277,8 @@ class _Walk:
         if isinstance(function, partial) and _is_pydantics(function):
             if function.keywords.keys() <= _LENGTH_NAMES:
                 bounded = lengths(schema, function.keywords.get("min_length"), function.keywords.get("max_length"))
-            elif function.keywords.keys() <= _BOUND_NAMES and not schema.keys() & {"minimum", "maximum", "anyOf"}:
-                bounded = {**schema, **bounds(*(function.keywords.get(name) for name in ("ge", "gt", "le", "lt")))}
             else:
-                bounded = None
+                bounded = _bounded(schema, function.keywords)
             if bounded is not None:
                 return bounded
         self._say_function(function, say)
@@ -338,11 +338,27 @@ def _is_pydantics(function: Any) -> bool:
     return str(home).startswith(("pydantic.", "pydantic_core."))
 
 
+def _bounded(schema: Schema, given: Mapping[str, Any]) -> Schema | None:
+    """Add the bounds that Pydantic checks by a function of its own; None if they are no bounds of a number."""
+    if not given.keys() <= _BOUND_NAMES or not set(types_of(schema)) & {"double", "int", "long", "decimal"}:
+        return None
+    added = bounds(*(given.get(name) for name in ("ge", "gt", "le", "lt")))
+    return None if schema.keys() & added.keys() else {**schema, **added}
+
+
 def _has_default(node: Node) -> bool:
     inner: Any = node
     while inner["type"].startswith("function-") and "schema" in inner:
         inner = inner["schema"]
     return bool(inner["type"] == "default")
+
+
+def _is_written(node: Node) -> bool:
+    """Tell whether a serializer of the caller's writes a value."""
+    how = node.get("serialization") or {}
+    if str(how.get("type")).startswith("function-") and not _is_pydantics(how["function"]):
+        return not str(how.get("when_used")).startswith("json")
+    return isinstance(node.get("schema"), Mapping) and _is_written(node["schema"])
 
 
 def _innermost(node: Node) -> Node:

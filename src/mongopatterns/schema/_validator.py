@@ -207,7 +207,7 @@ def _below(schema: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     for name in ("anyOf", "allOf", "oneOf"):
         for place, below in enumerate(schema.get(name, ())):
             yield f"{where}.{name}[{place}]", below
-    items = schema.get("items", {})
+    items = schema.get("items", ())
     for place, below in enumerate(items if isinstance(items, (list, tuple)) else [items]):
         yield f"{where}.items[{place}]", below
     for name in ("not", "additionalProperties", "additionalItems"):

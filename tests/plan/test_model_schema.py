@@ -1,0 +1,646 @@
+"""What the schema of a model says, and what it says that it does not say, without a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import ipaddress
+import re
+import uuid
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import pytest
+from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from pydantic import (
+    AfterValidator,
+    AnyUrl,
+    AwareDatetime,
+    Base64Bytes,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    Json,
+    NaiveDatetime,
+    PastDatetime,
+    PlainSerializer,
+    PlainValidator,
+    RootModel,
+    SecretStr,
+    SerializeAsAny,
+    StringConstraints,
+    ValidationError,
+    WrapSerializer,
+    WrapValidator,
+    computed_field,
+    create_model,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from typing_extensions import NotRequired, TypedDict  # (on Python before 3.12, Pydantic takes no other)
+
+from mongopatterns import CleanText, Finding, ObjectIdStr, SafeName, Severity, StoredDecimal, UsageError, to_document
+from mongopatterns.schema._model_patterns import server_pattern
+from mongopatterns.schema._model_schema import model_schema
+from mongopatterns.schema._schema_parts import admits, any_of, enum_of, lengths, nullable
+
+WHOLE = ["int", "long"]
+NUMBER = ["double", "int", "long"]
+T = TypeVar("T")
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Size(int, enum.Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Flags(enum.Flag):
+    A = 1
+    B = 2
+
+
+class Odd(enum.Enum):
+    THING = object()
+
+
+class Inner(BaseModel):
+    n: int
+
+
+class Node(BaseModel):
+    value: int
+    next: Node | None = None
+
+
+class Tree(BaseModel):
+    root: Node
+    spare: Node
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    tricks: list[str]
+
+
+class Pair(BaseModel, Generic[T]):
+    one: T
+    other: T
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: float = 0.0
+
+
+class Seat(TypedDict):
+    name: str
+    row: NotRequired[int]
+
+
+def field_of(annotation: Any, default: Any = ..., **config: Any) -> tuple[Any, list[str]]:
+    """Return the schema of one field, and the codes of what it does not say."""
+    given = ConfigDict(arbitrary_types_allowed=True, **config)
+    schema, findings = model_schema(create_model("M", __config__=given, f=(annotation, default)))
+    assert all(finding.subject.startswith("M.f") for finding in findings)
+    return schema["properties"]["f"], [finding.code for finding in findings]
+
+
+TYPES: list[tuple[Any, Any]] = [
+    (str, "string"),
+    (int, WHOLE),
+    (float, NUMBER),
+    (bool, "bool"),
+    (bytes, "binData"),
+    (Decimal, "decimal"),
+    (AwareDatetime, "date"),
+    (dt.date, "date"),
+    (dt.time, "string"),
+    (dt.timedelta, NUMBER),
+    (uuid.UUID, "binData"),
+    (None, "null"),
+    (Path, "string"),
+    (ipaddress.IPv4Address, "string"),
+    (ipaddress.IPv6Network, "string"),
+    (AnyUrl, "string"),
+    (ObjectId, "objectId"),
+    (Decimal128, "decimal"),
+    (Int64, "long"),
+    (Binary, "binData"),
+    (Regex, "regex"),
+    (Timestamp, "timestamp"),
+    (Code, ["javascript", "javascriptWithScope"]),
+    (DBRef, "object"),
+    (MinKey, "minKey"),
+    (MaxKey, "maxKey"),
+    (dict, "object"),
+    (list, "array"),
+    (tuple, "array"),
+    (StoredDecimal, "decimal"),
+    (int | None, [*WHOLE, "null"]),
+    (int | str, [*WHOLE, "string"]),
+    (int | float | None, [*WHOLE, "double", "null"]),
+    (Json[int], WHOLE),
+    (Annotated[int, BeforeValidator(lambda value: value)], WHOLE),
+]
+
+
+@pytest.mark.parametrize(("annotation", "names"), TYPES, ids=lambda each: str(each)[:50])
+def test_types(annotation: Any, names: Any) -> None:
+    """Each type of Python has the type in BSON as which it is stored, and nothing is left to be said."""
+    assert field_of(annotation) == ({"bsonType": names}, [])
+
+
+SHAPES: list[tuple[Any, Any]] = [
+    (Any, {}),
+    (object, {}),
+    (Annotated[str, Field(min_length=2, max_length=5)], {"bsonType": "string", "minLength": 2, "maxLength": 5}),
+    (Annotated[str, StringConstraints(pattern="^a")], {"bsonType": "string", "pattern": "^a"}),
+    (Annotated[str, CleanText(max_length=9)], {"bsonType": "string", "maxLength": 9}),
+    (Annotated[int, Field(ge=1, le=3)], {"bsonType": WHOLE, "minimum": 1, "maximum": 3}),
+    (
+        Annotated[int, Field(gt=1, lt=3)],
+        {"bsonType": WHOLE, "minimum": 1, "exclusiveMinimum": True, "maximum": 3, "exclusiveMaximum": True},
+    ),
+    (Annotated[int, Field(multiple_of=5)], {"bsonType": WHOLE, "multipleOf": 5}),
+    (Annotated[int, Field(ge=-(2**70))], {"bsonType": WHOLE, "minimum": -float(2**70)}),
+    (Annotated[float, Field(ge=0.5)], {"bsonType": NUMBER, "minimum": 0.5}),
+    (Annotated[Decimal, Field(ge=Decimal("0.5"))], {"bsonType": "decimal", "minimum": Decimal128("0.5")}),
+    (Annotated[StoredDecimal, Field(ge=0)], {"bsonType": "decimal", "minimum": 0}),
+    (Annotated[dt.timedelta, Field(gt=dt.timedelta(0))],
+     {"bsonType": NUMBER, "minimum": 0.0, "exclusiveMinimum": True}),
+    (Annotated[int | None, Field(ge=1)], {"bsonType": [*WHOLE, "null"], "minimum": 1}),
+    (Colour, {"enum": ["red", "blue"]}),
+    (Size, {"bsonType": WHOLE, "enum": [1, 2]}),
+    (Colour | None, {"enum": ["red", "blue", None]}),
+    (Size | None, {"anyOf": [{"bsonType": "null"}, {"bsonType": WHOLE, "enum": [1, 2]}]}),
+    (Literal["a", 1, True, Colour.RED], {"enum": ["a", 1, True, "red"]}),
+    (list[int], {"bsonType": "array", "items": {"bsonType": WHOLE}}),
+    (list[Any], {"bsonType": "array"}),
+    (Annotated[list[int], Field(min_length=1, max_length=3)],
+     {"bsonType": "array", "items": {"bsonType": WHOLE}, "minItems": 1, "maxItems": 3}),
+    (Sequence[int], {"bsonType": "array", "items": {"bsonType": WHOLE}}),
+    (Annotated[Sequence[int], Field(max_length=3)], {"bsonType": "array", "items": {"bsonType": WHOLE}, "maxItems": 3}),
+    (deque[int], {"bsonType": "array", "items": {"bsonType": WHOLE}}),
+    (set[str], {"bsonType": "array", "items": {"bsonType": "string"}, "uniqueItems": True}),
+    (frozenset[int], {"bsonType": "array", "items": {"bsonType": WHOLE}, "uniqueItems": True}),
+    (tuple[int, ...], {"bsonType": "array", "items": {"bsonType": WHOLE}}),
+    (tuple[()], {"bsonType": "array", "maxItems": 0}),
+    (tuple[int, str],
+     {"bsonType": "array", "items": [{"bsonType": WHOLE}, {"bsonType": "string"}], "minItems": 2, "maxItems": 2}),
+    (dict[str, int], {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}}),
+    (Mapping[str, Any], {"bsonType": "object"}),
+    (defaultdict[str, int], {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}}),
+    (Counter[str], {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}}),
+    (Annotated[dict[str, int], Field(min_length=1)],
+     {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}, "minProperties": 1}),
+    (Inner, {"bsonType": "object", "required": ["n"], "properties": {"n": {"bsonType": WHOLE}}}),
+    (Point,
+     {"bsonType": "object", "required": ["x"], "properties": {"x": {"bsonType": NUMBER}, "y": {"bsonType": NUMBER}}}),
+    (Seat,
+     {"bsonType": "object", "required": ["name"],
+      "properties": {"name": {"bsonType": "string"}, "row": {"bsonType": WHOLE}}}),
+    (Inner | None,
+     {"bsonType": ["object", "null"], "required": ["n"], "properties": {"n": {"bsonType": WHOLE}}}),
+    (RootModel[list[int]], {"bsonType": "array", "items": {"bsonType": WHOLE}}),
+    (Pair[int],
+     {"bsonType": "object", "required": ["one", "other"],
+      "properties": {"one": {"bsonType": WHOLE}, "other": {"bsonType": WHOLE}}}),
+    (Annotated[Cat | Dog, Field(discriminator="kind")],
+     {"anyOf": [
+         {"bsonType": "object", "required": ["lives"],
+          "properties": {"kind": {"enum": ["cat"]}, "lives": {"bsonType": WHOLE}}},
+         {"bsonType": "object", "required": ["tricks"],
+          "properties": {"kind": {"enum": ["dog"]}, "tricks": {"bsonType": "array", "items": {"bsonType": "string"}}}},
+     ]}),
+    (int | Annotated[str, Field(max_length=3)],
+     {"anyOf": [{"bsonType": WHOLE}, {"bsonType": "string", "maxLength": 3}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("annotation", "expected"), SHAPES, ids=lambda each: str(each)[:50])
+def test_shapes_and_bounds(annotation: Any, expected: Any) -> None:
+    """Bounds, choices, lists, maps, models within models and unions are said in full."""
+    assert field_of(annotation) == (expected, [])
+
+
+UNSAID: list[tuple[Any, Any, list[str]]] = [
+    (dt.datetime, {"bsonType": "date"}, ["naive-datetime"]),
+    (PastDatetime, {"bsonType": "date"}, ["naive-datetime", "date-bound"]),
+    (Annotated[dt.date, Field(ge=dt.date(2000, 1, 1))], {"bsonType": "date"}, ["date-bound"]),
+    (Annotated[dt.time, Field(lt=dt.time(12))], {"bsonType": "string"}, ["time-bound"]),
+    (Annotated[bytes, Field(max_length=3)], {"bsonType": "binData"}, ["length-of-bytes"]),
+    (Annotated[float, Field(multiple_of=0.1)], {"bsonType": NUMBER}, ["multiple-of"]),
+    (Annotated[Decimal, Field(multiple_of=2)], {"bsonType": "decimal"}, ["multiple-of"]),
+    (Annotated[Decimal, Field(max_digits=5, decimal_places=2)], {"bsonType": "decimal"}, ["digits", "digits"]),
+    (Annotated[str, Field(pattern=r"^\d$")],
+     {"bsonType": "string", "pattern": r"^[0-9\x{80}-\x{10FFFF}]$"}, ["pattern"]),
+    (Annotated[str, Field(pattern=r"^(ab)*$")], {"bsonType": "string"}, ["pattern"]),
+    (Annotated[str, Field(pattern=re.compile("a", re.IGNORECASE))], {"bsonType": "string"}, ["pattern"]),
+    (set[float], {"bsonType": "array", "items": {"bsonType": NUMBER}}, ["unique-items"]),
+    (set[AwareDatetime], {"bsonType": "array", "items": {"bsonType": "date"}}, ["unique-items"]),
+    (dict[int, str], {"bsonType": "object", "additionalProperties": {"bsonType": "string"}}, ["keys"]),
+    (dict[SafeName, str], {"bsonType": "object", "additionalProperties": {"bsonType": "string"}}, ["keys"]),
+    (ObjectIdStr,
+     {"anyOf": [{"bsonType": "objectId"}, {"bsonType": "string", "pattern": "^[0-9a-fA-F]{24}$"}]},
+     ["text-of-objectid"]),
+    (Flags, {"bsonType": WHOLE}, ["flags"]),
+    (Odd, {}, ["any-type"]),
+    (complex, {}, ["any-type"]),
+    (SecretStr, {}, ["any-type"]),
+    (Iterable[int], {}, ["any-type"]),
+    (SerializeAsAny[Inner], {}, ["any-type"]),
+    (type[int], {}, ["any-type"]),
+    (re.Pattern, {}, ["custom-validator"]),
+    (Annotated[int, AfterValidator(abs)], {"bsonType": WHOLE}, ["custom-validator"]),
+    (Annotated[int, WrapValidator(lambda value, handler: handler(value))], {"bsonType": WHOLE}, ["custom-validator"]),
+    (Annotated[Any, PlainValidator(abs)], {}, ["custom-validator"]),
+    (Annotated[int, PlainSerializer(str, return_type=str)], {"bsonType": "string"}, ["custom-serializer"]),
+    (Annotated[int, PlainSerializer(lambda value: value)], {}, ["custom-serializer"]),
+    (Annotated[int | None, PlainSerializer(hex, return_type=str, when_used="unless-none")],
+     {"bsonType": ["string", "null"]}, ["custom-serializer"]),
+    (Annotated[int, PlainSerializer(str, when_used="json")], {"bsonType": WHOLE}, []),
+    (Annotated[int, WrapSerializer(lambda value, handler: handler(value), return_type=int)],
+     {"bsonType": WHOLE}, ["custom-serializer"]),
+    (ByteSize, {"bsonType": WHOLE, "minimum": 0}, ["custom-serializer"]),
+    (Base64Bytes, {"bsonType": "binData"}, ["custom-validator"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("annotation", "expected", "codes"), UNSAID, ids=lambda each: str(each)[:50])
+def test_what_cannot_be_said_is_left_open_and_noted(annotation: Any, expected: Any, codes: list[str]) -> None:
+    """The schema takes at least what the model takes, and each thing that it does not check has a finding."""
+    assert field_of(annotation) == (expected, codes)
+
+
+def test_naive_datetimes_are_refused_where_the_model_asks_for_them() -> None:
+    """A NaiveDatetime cannot be stored as what it is, and the message names the field and the remedy."""
+    with pytest.raises(UsageError, match=r"M\.f\[\] is a NaiveDatetime.*AwareDatetime") as refused:
+        field_of(list[NaiveDatetime])
+    assert refused.value.argument == "model"
+
+
+def test_a_plain_datetime_is_noted_with_its_remedy() -> None:
+    """A finding about naive datetimes is a warning that says which annotation to use."""
+    (finding,) = model_schema(create_model("M", at=(dt.datetime, ...)))[1]
+    assert finding == Finding(
+        "naive-datetime",
+        Severity.WARNING,
+        "M.at",
+        "takes datetimes without a zone, which a driver stores as if they were UTC",
+        "annotate it with pydantic.AwareDatetime; to_document refuses naive ones",
+    )
+
+
+# Names, and which there must be ------------------------------------------------------------------------------
+
+
+class Named(BaseModel):
+    id: ObjectIdStr = Field(alias="_id")
+    read: int = Field(validation_alias="in")
+    written: int = Field(1, serialization_alias="out")
+    hidden: int = Field(1, exclude=True)
+
+    @computed_field(alias="theSum")  # type: ignore[prop-decorator]
+    @property
+    def total(self) -> int:
+        return self.read + self.written
+
+
+def test_names_are_those_that_are_dumped() -> None:
+    """A field has the alias by which it is written, or its own name; what is excluded is not there."""
+    document = to_document(Named.model_validate({"_id": "a" * 24, "in": 1}))
+    schema, findings = model_schema(Named)
+    assert list(schema["properties"]) == list(document) == ["_id", "read", "out", "theSum"]
+    assert schema["required"] == ["_id", "read"]
+    assert [finding.code for finding in findings] == ["text-of-objectid", "computed"]
+    assert list(model_schema(Named, by_alias=False)[0]["properties"]) == ["id", "read", "written", "total"]
+
+
+@pytest.mark.parametrize("alias", ["a.b", "", "$a", "a\0"])
+def test_names_that_a_validator_cannot_check_are_refused(alias: str) -> None:
+    """A dot would be read as a path."""
+    with pytest.raises(UsageError, match="has a field that is stored as"):
+        field_of(int, Field(alias=alias))
+
+
+def test_what_has_no_default_is_required() -> None:
+    """A field with a default, a factory or a validator around them may be missing; null is no default."""
+
+    class Model(BaseModel):
+        needed: int
+        nullable: int | None
+        given: int = 1
+        made: list[int] = Field(default_factory=list)
+        checked: int = 1
+
+        @field_validator("checked")
+        @classmethod
+        def check(cls, value: int) -> int:
+            return value
+
+    assert model_schema(Model)[0]["required"] == ["needed", "nullable"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "expected"),
+    [
+        (int, None, {"bsonType": [*WHOLE, "null"]}),
+        (Colour, None, {"enum": ["red", "blue", None]}),
+        (Annotated[int, Field(ge=0)], -1,
+         {"anyOf": [{"bsonType": WHOLE, "minimum": 0}, {"bsonType": WHOLE, "enum": [-1]}]}),
+        (Decimal, 0, {"anyOf": [{"bsonType": "decimal"}, {"bsonType": WHOLE, "enum": [0]}]}),
+        (Annotated[str, Field(min_length=1)], "",
+         {"anyOf": [{"bsonType": "string", "minLength": 1}, {"enum": [""]}]}),
+        (int, object(), {}),
+    ],
+)  # fmt: skip
+def test_a_default_that_the_model_would_not_take_is_taken(annotation: Any, default: Any, expected: Any) -> None:
+    """Pydantic does not check defaults: what is dumped is stored, and there is a finding."""
+    assert field_of(annotation, default) == (expected, ["default"])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (int, 1), (float, 0), (int | None, None), (Decimal, Decimal(1)), (Colour, Colour.RED), (list[int], []),
+        (Any, None), (int | str, "a"), (Inner, Inner(n=1)), (Point, Point(1)), (dt.date, dt.date(2026, 1, 1)),
+        (Annotated[Decimal, Field(ge=0, lt=5)], Decimal("4.5")), (Annotated[int, Field(multiple_of=2)], 4),
+        (Annotated[Odd, PlainSerializer(lambda value: value.name, return_type=str, when_used="always")], Odd.THING),
+    ],
+)  # fmt: skip
+def test_a_default_that_fits_changes_nothing(annotation: Any, default: Any) -> None:
+    """A default that the type takes, as it is stored, adds nothing to the schema."""
+    assert field_of(annotation, default)[0] == field_of(annotation)[0]
+
+
+def test_other_fields_are_refused_where_the_model_forbids_them() -> None:
+    """extra="forbid" refuses other fields, but for _id; extra="allow" may give them a type; else they are taken."""
+
+    class Typed(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        __pydantic_extra__: dict[str, int]
+        a: int
+
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        a: int
+        inner: Inner
+
+    typed, strict = model_schema(Typed)[0], model_schema(Strict)[0]
+    assert typed["additionalProperties"] == {"bsonType": WHOLE}
+    assert strict["additionalProperties"] is False
+    assert typed["properties"]["_id"] == strict["properties"]["_id"] == {}
+    assert "additionalProperties" not in strict["properties"]["inner"]
+    for extra in ("allow", "ignore"):
+        assert "additionalProperties" not in model_schema(create_model("M", __config__={"extra": extra}, a=(int, 1)))[0]
+
+
+def test_what_the_configuration_of_a_model_says_holds_for_its_own_fields() -> None:
+    """Lengths of all text and finite numbers; enums as values; in typed dicts as well, and not in other models."""
+    assert field_of(str, str_max_length=3) == ({"bsonType": "string", "maxLength": 3}, [])
+    assert field_of(Annotated[str, Field(max_length=2)], str_max_length=3)[0]["maxLength"] == 2
+    finite = field_of(float, allow_inf_nan=False)[0]
+    assert finite["not"]["enum"][1:] == [float("inf"), float("-inf")]
+    assert field_of(Colour, use_enum_values=True) == ({"enum": ["red", "blue"]}, [])
+    assert field_of(Inner, str_max_length=3)[0]["properties"]["n"] == {"bsonType": WHOLE}
+    assert field_of(Seat, str_max_length=3)[0]["properties"]["name"] == {"bsonType": "string", "maxLength": 3}
+    with pytest.raises(ValidationError):
+        create_model("M", __config__=ConfigDict(str_max_length=3), f=(Seat, ...))(f={"name": "four"})
+    text = create_model("Text", n=(str, ...))
+    assert field_of(text, str_max_length=3)[0]["properties"]["n"] == {"bsonType": "string"}
+
+
+# Whole models ------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_holds_itself_is_checked_once() -> None:
+    """The server has no $ref: below its second occurrence, a document is taken as it is, and that is said."""
+    schema, findings = model_schema(Node)
+    assert schema["properties"]["next"] == {"bsonType": ["object", "null"]}
+    assert [(finding.code, finding.subject) for finding in findings] == [("recursive", "Node.next")]
+    tree = model_schema(Tree)[0]["properties"]
+    assert tree["root"] == tree["spare"]
+
+
+def test_a_union_of_models_is_a_union_of_documents() -> None:
+    """A collection may hold documents of several models."""
+    schema, _ = model_schema(Cat | Dog)
+    assert [choice["required"] for choice in schema["anyOf"]] == [["lives"], ["tricks"]]
+
+
+@pytest.mark.parametrize("model", [int, list[int], RootModel[list[int]], Inner | None, Any, "Inner", 5, {"a": int}])
+def test_what_is_no_document_is_refused(model: Any) -> None:
+    """A model must be dumped as a dict of fields."""
+    with pytest.raises(UsageError) as refused:
+        model_schema(model)
+    assert refused.value.argument == "model"
+
+
+def test_a_model_of_a_root_that_is_a_dict_is_a_document() -> None:
+    """A root model whose root is a dict is dumped as a document."""
+    assert model_schema(RootModel[dict[str, int]])[0] == {
+        "bsonType": "object",
+        "properties": {"_id": {}},
+        "additionalProperties": {"bsonType": WHOLE},
+    }
+
+
+class Checked(BaseModel):
+    a: int
+    b: int = 0
+
+    @model_validator(mode="after")
+    def in_order(self) -> Checked:
+        return self
+
+    @field_validator("a")
+    @classmethod
+    def is_even(cls, value: int) -> int:
+        return value
+
+    @field_serializer("b")
+    def as_text(self, value: int) -> str:
+        return str(value)
+
+
+class Written(BaseModel):
+    a: int
+
+    @model_serializer
+    def write(self) -> dict[str, int]:
+        return {"a": self.a}
+
+
+def test_code_of_the_model_is_named() -> None:
+    """Validators and serializers of a model are not run by the server: each is named at its place."""
+    schema, findings = model_schema(Checked)
+    assert schema["properties"] == {"a": {"bsonType": WHOLE}, "b": {"bsonType": "string"}}
+    assert {(finding.subject, finding.evidence.split("(")[0]) for finding in findings} == {
+        ("Checked", "in_order"),
+        ("Checked.a", "is_even"),
+        ("Checked.b", "as_text"),
+    }
+    written, (finding,) = model_schema(Written)
+    assert written["additionalProperties"] == {"bsonType": WHOLE}
+    assert finding.code == "custom-serializer"
+
+
+def test_the_places_of_findings_can_be_read() -> None:
+    """A place is a path: fields by dots, items by brackets, values of maps by a star."""
+    annotation = dict[str, list[tuple[int, dt.datetime]]]
+    (finding,) = model_schema(create_model("Log", entries=(annotation, ...)))[1]
+    assert finding.subject == "Log.entries.*[][1]"
+
+
+def test_items_of_any_number_may_stand_anywhere() -> None:
+    """A tuple that ends in any number of items is said in full; of one in the middle what comes before it."""
+    end, codes = _tuple_schema([{"type": "int"}, {"type": "str"}], 1)
+    assert end["items"] == [{"bsonType": WHOLE}]
+    assert (end["additionalItems"], end["minItems"], codes) == ({"bsonType": "string"}, 1, [])
+    middle, codes = _tuple_schema([{"type": "int"}, {"type": "str"}, {"type": "bool"}], 1)
+    assert middle == {"bsonType": "array", "items": [{"bsonType": WHOLE}], "minItems": 2}
+    assert codes == ["items"]
+
+
+def _tuple_schema(items: list[Any], variadic: int) -> tuple[Any, list[str]]:
+    class Items:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            return {"type": "tuple", "items_schema": items, "variadic_item_index": variadic}
+
+    return field_of(Items)
+
+
+# Parts -------------------------------------------------------------------------------------------------------
+
+
+def test_alternatives_are_joined_where_they_say_types_alone() -> None:
+    """Types come together, the same choice stands once, one that takes everything takes everything."""
+    text, number, short = {"bsonType": "string"}, {"bsonType": ["int", "long"]}, {"bsonType": "string", "maxLength": 1}
+    assert any_of([text, number]) == {"bsonType": ["string", "int", "long"]}
+    assert any_of([short, short, number]) == {"anyOf": [number, short]}
+    assert any_of([any_of([short, number]), text]) == {"anyOf": [{"bsonType": ["int", "long", "string"]}, short]}
+    assert any_of([text, {}]) == {}
+    assert nullable(nullable(text)) == {"bsonType": ["string", "null"]}
+    assert nullable({}) == {}
+
+
+def test_of_values_that_the_server_finds_equal_one_is_kept() -> None:
+    """The server refuses an enum that holds 1 and 1.0; True is another value."""
+    assert enum_of([1, 1.0, Decimal128("1"), True, "1"])["enum"] == [1, True, "1"]
+
+
+def test_lengths_of_what_has_none_are_not_said() -> None:
+    """Of numbers and of alternatives there is no length."""
+    assert lengths({"bsonType": "int"}, 1, 2) is None
+    assert lengths({"anyOf": []}, 1, 2) is None
+    assert lengths({"bsonType": "string", "maxLength": 3}, None, 5) == {"bsonType": "string", "maxLength": 3}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "taken"),
+    [
+        ({}, object(), True),
+        ({"bsonType": "int"}, True, False),
+        ({"bsonType": "int"}, 2**40, False),
+        ({"bsonType": "long"}, 2**40, True),
+        ({"bsonType": "date"}, dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), True),
+        ({"bsonType": "object"}, {}, True),
+        ({"bsonType": "array"}, [], True),
+        ({"bsonType": "binData"}, b"", True),
+        ({"bsonType": "objectId"}, ObjectId(), True),
+        ({"bsonType": "regex"}, Regex("a"), False),
+        ({"enum": [1]}, 1.0, True),
+        ({"minimum": 1, "exclusiveMinimum": True}, 1, False),
+        ({"maximum": Decimal128("1.5"), "exclusiveMaximum": True}, Decimal128("1.5"), False),
+        ({"maximum": 2}, 2, True),
+        ({"multipleOf": 2}, 3, False),
+        ({"maxLength": 1}, "ab", False),
+        ({"anyOf": [{"bsonType": "int"}]}, "a", False),
+    ],
+)
+def test_a_schema_can_be_asked_about_plain_values(schema: Any, value: Any, taken: bool) -> None:
+    """In memory a schema answers for single values as the server does, and for their types."""
+    assert admits(schema, value) is taken
+
+
+# Patterns ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "written"),
+    [
+        ("^[a-z]{3}$", "^[a-z]{3}$"),
+        ("a.b", r"a[^\x{A}]b"),
+        ("(?P<x>a)|(?<y>b)|(c)", "(?:a)|(?:b)|(?:c)"),
+        (r"\u00e9\x{1F600}\U0001F600\t", r"é😀😀\x{9}"),
+        (r"[^\D\s]", r"[^\x{0}-\x{2F}\x{3A}-\x{7F}\x{9}-\x{D}\x{20}]"),
+        ("a{2,}?b{,3}c{4}d{1,2}", "a{2,}b{0,3}c{4}d{1,2}"),
+        ("(a|b){1,3}", "(?:a|b){1,3}"),
+        ("(a+)?", "(?:a+)?"),
+        ("(a|b)*", "(?:a|b)*"),
+        ("[]]", r"[\]]"),
+        ("a|", "a|"),
+    ],
+)
+def test_patterns_are_written_for_the_server(pattern: str, written: str) -> None:
+    """What means the same to both stays, names of groups go, and characters are written as they are or by number."""
+    assert server_pattern(pattern, 100).text == written
+
+
+@pytest.mark.parametrize(
+    ("pattern", "longest", "reason"),
+    [
+        ("(a|b)*", None, "max_length"),
+        ("(a|b)*", 1001, "max_length"),
+        ("(a+)+", 10, "repeats a group that repeats"),
+        ("(?:[a-z]b){251}", 10, "too large"),
+        ("a{70000}", 10, "too large"),
+        ("(?i)a", 10, "looks around"),
+        ("a(?=b)", 10, "looks around"),
+        (r"\p{L}", 10, r"\\p means"),
+        (r"(a)\1", 10, r"\\1 means"),
+        (r"\<a", 10, r"\\< means"),
+        ("[a&&b]", 10, "class within a class"),
+        ("[a--b]", 10, "class within a class"),
+        ("[[:alpha:]]", 10, "class within a class"),
+        ("[a-\\d]", 10, "range without an end"),
+        ("[a", 10, "ends too early"),
+        ("(a", 10, "not closed"),
+        ("a)", 10, "not opened"),
+        ("*a", 10, "repeats nothing"),
+        ("a{}", 10, "repeats nothing"),
+        ("^*", 10, "cannot be repeated"),
+        ("a*+", 10, "without going back"),
+        (r"\x{110000}", 10, "there is not"),
+        (r"\uD800", 10, "there is not"),
+        (re.compile("a", re.ASCII), 10, "has flags"),
+        (re.compile(b"a"), 10, "has flags"),
+    ],
+)
+def test_patterns_that_mean_something_else_to_the_server_are_left_out(
+    pattern: Any, longest: int | None, reason: str
+) -> None:
+    """Each is left out for its own reason, which the finding tells."""
+    written = server_pattern(pattern, longest)
+    assert written.text is None
+    assert re.search(reason, written.reason)
