@@ -245,6 +245,7 @@ def check_name(name: object) -> None:
 def _refused(spec: CollectionSpec) -> Iterator[tuple[str, bool, str]]:
     """List what the server refuses, each with the reason."""
     series = spec.timeseries is not None
+    meta = None if spec.timeseries is None else spec.timeseries.meta
     capped = spec.capped_size is not None
     ttl = [index for index in spec.indexes if index.expire_after is not None]
     yield "capped_max", spec.capped_max is not None and not capped, "capped_max= needs capped_size= beside it"
@@ -273,11 +274,10 @@ def _refused(spec: CollectionSpec) -> Iterator[tuple[str, bool, str]]:
             f"{here} cannot delete: say expire_after= in TimeSeries",
         )
         yield "indexes", series and "text" in kinds, f"{here} cannot hold text"
-        yield (
-            "indexes",
-            series and index.keys[0][0] == "$**",
-            f"{here} cannot be of all paths",
-        )
+        for path, kind in index.keys if series else ():
+            measured = path != meta and not path.startswith(f"{meta}.")
+            odd = kind == "hashed" or path.endswith("$**")
+            yield "indexes", measured and odd, f"{here}: {path!r} is measured, and such an index is for the meta field"
 
 
 # Indexes together ----------------------------------------------------------------------------------------------
@@ -416,10 +416,8 @@ def _together(name: str, several: Sequence[CollectionSpec], needed: Iterable[Ind
 
 def _one_of(name: str, several: Sequence[CollectionSpec], argument: str) -> Any:
     """Return the one value that is said of a collection."""
-    found: Any = None
-    for spec in several:
-        value = getattr(spec, argument) if argument in _SINGLE else spec.options.get(argument)
-        if found not in (None, False) and value not in (None, False) and value != found:
-            raise UsageError("specs", f"{name!r} is given two values of {argument}: say one of them")
-        found = found if value in (None, False) else value
-    return found
+    values = [getattr(one, argument) if argument in _SINGLE else one.options.get(argument) for one in several]
+    said = [value for value in values if value is not None and value is not False] or values
+    if any(value != said[0] for value in said):
+        raise UsageError("specs", f"{name!r} is given two values of {argument}: say one of them")
+    return said[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
+from mongopatterns.errors import UsageError
 from mongopatterns.expressions import bson_identity
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.schema._changes import SchemaChange, SchemaChangeKind, Violations
@@ -69,11 +71,25 @@ def _wrong_kind(spec: CollectionSpec, stored: StoredCollection) -> SchemaChange 
         remedy = "Name the collection that it reads, or drop the view"
         return _blocked(spec, "is a view", "wrong-kind", "a view with this name is there", remedy)
     if wanted == stored.kind or (spec.timeseries is None and not spec.options and _says_nothing(spec)):
-        return None
+        return _unfit_indexes(spec, stored)
     names = {"collection": "an ordinary collection", "timeseries": "a time-series collection"}
     evidence = f"{names.get(stored.kind, stored.kind)} with this name is there, and the spec says {names[wanted]}"
     remedy = "Copy its documents into a collection of the other kind, and rename that"
     return _blocked(spec, f"becomes {names[wanted]}", "wrong-kind", evidence, remedy)
+
+
+def _unfit_indexes(spec: CollectionSpec, stored: StoredCollection) -> SchemaChange | None:
+    """Refuse the indexes that a collection of its kind cannot have, where the spec does not say what kind it is."""
+    try:
+        if stored.kind == "timeseries" and spec.timeseries is None:
+            fields = stored.options["timeseries"]
+            replace(spec, timeseries=TimeSeries(fields["timeField"], fields.get("metaField")), expire_after=None)
+        if stored.options.get("capped"):
+            replace(spec, capped_size=1, clustered=False, expire_after=None)
+    except UsageError as error:
+        remedy = "Leave it out, or copy the documents into a collection of another kind"
+        return _blocked(spec, "gets an index that it cannot have", "wrong-kind", str(error), remedy)
+    return None
 
 
 def _says_nothing(spec: CollectionSpec) -> bool:

@@ -1,0 +1,654 @@
+"""What a schema plans, applies and refuses, on a real server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+import pytest
+from bson.son import SON
+from pymongo.errors import DuplicateKeyError, WriteError
+
+from mongopatterns import (
+    AsyncSchema,
+    CappedSetSpec,
+    CascadeSpec,
+    CollectionSpec,
+    Index,
+    LoaderSpec,
+    QuotaSpec,
+    SchemaChangeKind,
+    SchemaDrift,
+    SchemaPlan,
+    SchemaProgress,
+    SchemaSpec,
+    SearchIndex,
+    TimeSeries,
+    UsageError,
+    Validator,
+    Window,
+)
+from mongopatterns.testing import race
+
+READS = {"hello", "listCollections", "listIndexes", "count", "aggregate"}
+
+ADULT = Validator({"$jsonSchema": {"bsonType": "object", "required": ["age"], "properties": {"age": {"minimum": 18}}}})
+
+KINDS = [
+    Index("a"),
+    Index(("a", -1), "b", ("c.d", -1)),
+    Index("a", unique=True),
+    Index("a", "b", unique=True, where={"a": {"$type": "string"}}),
+    Index("a", sparse=True),
+    Index("a", unique=True, sparse=True),
+    Index("a", hidden=True),
+    Index("a", where={"b": {"$gt": 1, "$lt": 5}}),
+    Index("a", where={"$and": [{"b": None}, {"c": {"$exists": True}}]}),
+    Index("a", collation={"locale": "en"}),
+    Index("a", collation={"locale": "fr_CA", "strength": 2}),
+    Index("a", collation={"locale": "simple"}),
+    Index.ttl("at"),
+    Index.ttl("at", after=dt.timedelta(hours=1), where={"kind": "guest"}),
+    Index(("a", "hashed")),
+    Index(("a", "hashed"), "b"),
+    Index(("a", "text")),
+    Index("p", ("a", "text"), ("b", "text"), weights={"a": 5}, default_language="german"),
+    Index(("$**", "text")),
+    Index("$**"),
+    Index("a.$**"),
+    Index("$**", projection={"a": 1, "b.c": 1}),
+    Index("$**", projection={"a": 0, "_id": 1}, where={"b": 1}),
+    Index(("place", "2dsphere"), "b"),
+    Index("a", name="by a"),
+]
+SERIES = dt.timedelta(days=90)
+COLLECTIONS = [
+    CollectionSpec("plain"),
+    CollectionSpec("validated", validator=ADULT),
+    CollectionSpec("warned", validator=Validator({"a": {"$type": "int"}}, level="moderate", action="warn")),
+    CollectionSpec(
+        "series", timeseries=TimeSeries("ts", "meta", "minutes", SERIES), indexes=[Index("meta.a", ("ts", -1))]
+    ),
+    CollectionSpec("bare_series", timeseries=TimeSeries("ts")),
+    CollectionSpec("collated", collation={"locale": "de", "strength": 1}, indexes=[Index("a"), Index(("b", "text"))]),
+    CollectionSpec("capped", capped_size=5000, capped_max=10),
+    CollectionSpec("clustered", clustered=True, expire_after=3600),
+    CollectionSpec("images", pre_and_post_images=True),
+    CollectionSpec("passed", options={"storageEngine": {"wiredTiger": {"configString": "block_compressor=zlib"}}}),
+]
+
+
+def schema(db: Any, *specs: Any) -> AsyncSchema:
+    return AsyncSchema(db, SchemaSpec(specs))
+
+
+async def listed(db: Any, name: str) -> dict[str, dict[str, Any]]:
+    """List the indexes of a collection by name, without what says nothing."""
+    answer = await db.command({"listIndexes": name})
+    rows = [{key: value for key, value in one.items() if key != "v"} for one in answer["cursor"]["firstBatch"]]
+    return {one.pop("name"): one for one in rows if one["name"] != "_id_"}
+
+
+def kinds(plan: SchemaPlan) -> list[str]:
+    return [change.kind.value for change in plan.changes]
+
+
+def codes(plan: SchemaPlan) -> list[str]:
+    return [finding.code for finding in plan.findings]
+
+
+# From nothing ----------------------------------------------------------------------------------------------------
+
+
+async def test_every_kind_of_index(db: Any, commands: Any) -> None:
+    """Each kind of index and option is created, and is what the spec says: a second plan is empty."""
+    specs = [CollectionSpec(f"c{number}", indexes=[index]) for number, index in enumerate(KINDS)]
+    bound = schema(db, *specs)
+    plan = await bound.plan()
+    assert kinds(plan) == ["create collection"] * len(KINDS) + ["create index"] * len(KINDS)
+    done = await bound.apply(plan)
+    assert done.changes == plan.changes
+    assert all([await listed(db, spec.collection) for spec in specs])
+    commands.clear()
+    assert not await bound.plan()
+    assert (await bound.apply()).changes == ()
+    assert not await bound.verify()
+    assert set(commands.names) <= READS
+
+
+async def test_every_kind_of_collection(db: Any, commands: Any) -> None:
+    """Each option of a collection is what the spec says, and is found so."""
+    bound = schema(db, *COLLECTIONS)
+    await bound.apply()
+    commands.clear()
+    assert not await bound.plan()
+    assert (await bound.apply()).changes == ()
+    assert set(commands.names) <= READS
+    with pytest.raises(WriteError):
+        await db.validated.insert_one({"age": 17})
+    assert (await listed(db, "collated")).keys() == {"a_1", "b_text"}
+
+
+async def test_specs_of_patterns_stand_for_their_indexes(db: Any) -> None:
+    """What patterns need is created, once, wherever they need it; and a unique index serves whoever looks there."""
+    bound = schema(
+        db,
+        QuotaSpec("users", path="quota", key_field="user_id", windows=[Window.hour(60)]),
+        LoaderSpec("users", key_field="user_id"),
+        LoaderSpec("users", key_field="email"),
+        CappedSetSpec("parties", path="seats", member_key="user", cap=3),
+        CascadeSpec("questions", children=[("responses", "_id", "question_id")]),
+    )
+    await db.users.create_index("email", unique=True)
+    await bound.apply()
+    assert await listed(db, "users") == {
+        "email_1": {"key": SON({"email": 1}), "unique": True},
+        "user_id_1": {"key": SON({"user_id": 1}), "unique": True},
+    }
+    assert (await listed(db, "responses")).keys() == {"question_id_1"}
+    assert not await bound.plan()
+
+
+async def test_what_planning_sends(db: Any, commands: Any) -> None:
+    """One command says what the server is, one which collections there are, and one for each which indexes it has."""
+    bound = schema(db, *(CollectionSpec(f"c{number}", indexes=[Index("a")]) for number in range(10)))
+    await bound.apply()
+    commands.clear()
+    await bound.plan()
+    assert sorted(commands.names) == ["hello", "listCollections", *["listIndexes"] * 10]
+    assert commands.comments == {"mongopatterns.schema.plan"}
+    commands.clear()
+    await bound.verify()
+    assert len(commands.sent) == 12
+    commands.clear()
+    await bound.plan(usage=True)
+    assert commands.names.count("aggregate") == 10
+
+
+async def test_indexes_of_one_collection_are_built_together(db: Any, commands: Any) -> None:
+    """One build reads the documents once, whatever number of indexes it makes."""
+    await db.c.insert_many([{"a": 1, "b": 1}])
+    commands.clear()
+    await schema(db, CollectionSpec("c", indexes=[Index("a"), Index("b"), Index("a", "b")])).apply()
+    sent = [command for name, command in commands.sent if name not in READS]
+    (build,) = sent
+    assert [one["name"] for one in build["indexes"]] == ["a_1", "b_1", "a_1_b_1"]
+    assert build["comment"] == "mongopatterns.schema.apply"
+    assert build["writeConcern"] == {"w": "majority"}
+
+
+async def test_planning_changes_nothing(db: Any, commands: Any) -> None:
+    """A plan over a database where everything is wrong sends nothing but reads."""
+    await db.users.insert_many([{"a": 1}, {"a": 1}])
+    await db.users.create_index("b", name="old")
+    bound = schema(
+        db, CollectionSpec("users", indexes=[Index("a", unique=True), Index("b", sparse=True)], validator=ADULT)
+    )
+    commands.clear()
+    plan = await bound.plan(drop_unknown=True, usage=True)
+    assert len(plan.changes) == 5
+    assert set(commands.names) <= READS
+    stages = [next(iter(stage)) for name, one in commands.sent if name == "aggregate" for stage in one["pipeline"]]
+    assert not {"$out", "$merge"} & set(stages)
+    with pytest.raises(SchemaDrift, match=r"\+ create index +users +Index\('b', sparse=True\)") as drift:
+        await bound.verify()
+    assert len(drift.value.plan.changes) == 5
+
+
+# What stands in the way ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("starts", ["empty", "plain"])
+async def test_equal_values_block_a_unique_index(db: Any, starts: str) -> None:
+    """Values that several documents have are counted and shown, nothing is applied, and merging makes way."""
+    await db.users.insert_many([{"_id": one, "mail": f"m{one // 2}", "at": one} for one in range(10)])
+    await db.users.insert_many([{"_id": "new", "mail": "m0", "at": 99}])
+    if starts == "plain":
+        await db.users.create_index("mail")
+    unique = Index("mail", unique=True)
+    bound = schema(db, CollectionSpec("users", indexes=[unique, Index("at")]))
+    plan = await bound.plan()
+    (blocked,) = plan.blocked
+    assert blocked.blocked is not None
+    assert blocked.blocked.code == "duplicates"
+    assert blocked.blocked.evidence.startswith(
+        "5 values of Index('mail') in more than one document: mail='m0' in 3 documents (0, 'new'); mail='m1' in 2"
+    )
+    before = await listed(db, "users")
+    for given in (plan, None):
+        with pytest.raises(SchemaDrift) as drift:
+            await bound.apply(given)
+        assert [change.identity for change in drift.value.plan.blocked] == [blocked.identity]
+    assert await listed(db, "users") == before
+    merged = await bound.merge_duplicates("users", unique, keep=[("at", -1)])
+    assert merged
+    assert sorted(map(str, [one["_id"] for one in merged.removed])) == ["0", "1", "2", "4", "6", "8"]
+    await bound.apply()
+    with pytest.raises(DuplicateKeyError):
+        await db.users.insert_one({"mail": "m0"})
+
+
+@pytest.mark.parametrize(
+    ("index", "documents", "number"),
+    [
+        (Index("a", unique=True), [{}, {}, {"a": None}], 1),
+        (Index("a", unique=True, sparse=True), [{}, {}, {"a": None}], 0),
+        (Index("a", unique=True, sparse=True), [{"a": None}, {}, {"a": None}], 1),
+        (Index("a", unique=True, where={"a": {"$type": "string"}}), [{}, {}, {"a": "x"}], 0),
+        (Index("a", unique=True, where={"a": {"$type": "string"}}), [{"a": "x"}, {"a": "x"}], 1),
+        (Index("a", unique=True), [{"a": [1, 2, 2]}, {"a": [3]}], 0),
+        (Index("a", unique=True), [{"a": [1, 2]}, {"a": 2}], 1),
+        (Index("a.b", unique=True), [{"a": [{"b": 1}, {"b": 2}]}, {"a": {"b": 2}}], 1),
+        (Index("a.b", unique=True), [{"a": {"c": 1}}, {}], 1),
+        (Index("a", unique=True), [{"a": "x"}, {"a": "X"}], 0),
+        (Index("a", unique=True, collation={"locale": "en", "strength": 2}), [{"a": "x"}, {"a": "X"}], 1),
+        (Index("a", "b", unique=True), [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 1}], 0),
+        (Index("a", "b", unique=True), [{"a": 1, "b": [1, 2]}, {"a": 1, "b": 2.0}], 1),
+        (Index("a.b", "a.c", unique=True), [{"a": [{"b": 1, "c": 1}, {"b": 2, "c": 2}]}, {"a": {"b": 1, "c": 2}}], 0),
+    ],
+)
+async def test_what_is_equal_is_what_the_server_finds_equal(
+    db: Any, index: Index, documents: list[dict[str, Any]], number: int
+) -> None:
+    """Values are counted as the index has them: missing ones, lists, parts, and by its collation."""
+    await db.c.insert_many(documents)
+    plan = await schema(db, CollectionSpec("c", indexes=[index])).plan()
+    found = [finding.evidence for finding in plan.findings if finding.code == "duplicates"]
+    assert len(found) == min(number, 1)
+    assert all(evidence.startswith(f"{number} value") for evidence in found)
+    if number:
+        with pytest.raises(DuplicateKeyError):
+            await db.c.create_index(index.keys, **index.options)
+    else:
+        await db.c.create_index(index.keys, **index.options)
+
+
+async def test_a_missing_field_gets_the_advice_of_a_partial_index(db: Any) -> None:
+    """Where null is what several documents share, the remedy says how to have the index all the same."""
+    await db.c.insert_many([{}, {}])
+    plan = await schema(db, CollectionSpec("c", indexes=[Index("a", unique=True)])).plan()
+    assert "where={'a': {'$type': 'string'}}" in plan.findings[0].remedy
+
+
+async def test_unfit_documents_block_a_strict_validator(db: Any) -> None:
+    """Documents that do not fit are counted and named; a moderate validator lets them be, and says so."""
+    await db.users.insert_many([{"_id": one, "age": one} for one in range(15, 25)])
+    bound = schema(db, CollectionSpec("users", validator=ADULT))
+    plan = await bound.plan()
+    (blocked,) = plan.blocked
+    assert blocked.blocked is not None
+    assert blocked.blocked.evidence == "3 documents do not fit the validator: 15, 16, 17"
+    with pytest.raises(SchemaDrift):
+        await bound.apply()
+    mild = schema(db, CollectionSpec("users", validator=Validator(ADULT.expression, level="moderate")))
+    done = await mild.apply()
+    assert [(one.code, one.severity.value) for one in done.findings] == [("violations", "warning")]
+    await db.users.update_one({"_id": 15}, {"$set": {"seen": True}})
+    with pytest.raises(WriteError):
+        await db.users.insert_one({"age": 15})
+    await db.users.delete_many({"age": {"$lt": 18}})
+    await bound.apply()
+    assert not await bound.plan()
+
+
+async def test_what_is_found_between_planning_and_applying(db: Any) -> None:
+    """A plan that has become wrong meanwhile ends as a drift with the new plan; the index is as it was."""
+    await db.c.create_index("a")
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a", unique=True)]))
+    plan = await bound.plan()
+    assert not plan.blocked
+    await db.c.insert_many([{"a": 1}, {"a": 1}])
+    with pytest.raises(SchemaDrift) as drift:
+        await bound.apply(plan)
+    assert drift.value.plan.blocked
+    assert await listed(db, "c") == {"a_1": {"key": SON({"a": 1})}}
+    await db.c.insert_one({"a": 1})  # (the server was told to take equal values again)
+
+
+async def test_what_cannot_be_changed(db: Any) -> None:
+    """Options that no server changes are blocked, with what to do instead; so are a view and another kind."""
+    await db.create_collection("c", collation={"locale": "en"})
+    await db.create_collection("view", viewOn="c", pipeline=[])
+    await db.create_collection("series", timeseries={"timeField": "ts", "granularity": "hours"})
+    await db.create_collection("capped", capped=True, size=4096)
+    wrong = [
+        CollectionSpec("c", collation={"locale": "de"}),
+        CollectionSpec("view", indexes=[Index("a")]),
+        CollectionSpec("series", timeseries=TimeSeries("ts", granularity="minutes")),
+        CollectionSpec("capped", indexes=[Index.ttl("at")]),
+    ]
+    plan = await schema(db, *wrong).plan()
+    assert len(plan.blocked) == len(plan.changes) == 4
+    assert all(change.blocked is not None and change.blocked.remedy for change in plan.changes)
+    assert (await schema(db, CollectionSpec("series", validator=ADULT)).plan()).blocked
+    with pytest.raises(SchemaDrift):
+        await schema(db, *wrong).apply()
+
+
+# What is changed -------------------------------------------------------------------------------------------------
+
+
+async def test_options_are_changed_in_place(db: Any, commands: Any) -> None:
+    """What the server changes without a build is changed so: expiry, hiding, uniqueness, granularity, sizes, images."""
+    old = schema(
+        db,
+        CollectionSpec("c", indexes=[Index.ttl("at", after=60), Index("h"), Index("u"), Index("t")]),
+        CollectionSpec("series", timeseries=TimeSeries("ts", granularity="seconds", expire_after=60)),
+        CollectionSpec("capped", capped_size=4096),
+        CollectionSpec("clustered", clustered=True),
+        CollectionSpec("images", pre_and_post_images=True),
+        CollectionSpec("validated", validator=ADULT),
+    )
+    await old.apply()
+    new = schema(
+        db,
+        CollectionSpec(
+            "c",
+            indexes=[
+                Index.ttl("at", after=90),
+                Index("h", hidden=True),
+                Index("u", unique=True),
+                Index.ttl("t", after=5),
+            ],
+        ),
+        CollectionSpec("series", timeseries=TimeSeries("ts", granularity="hours")),
+        CollectionSpec("capped", capped_size=8192, capped_max=5),
+        CollectionSpec("clustered", clustered=True, expire_after=10),
+        CollectionSpec("images", pre_and_post_images=False),
+        CollectionSpec("validated", validator=Validator({"a": 1}, action="warn")),
+    )
+    commands.clear()
+    done = await new.apply()
+    assert {name for name in commands.names if name not in READS} == {"collMod"}
+    assert set(kinds(done)) == {"change collection", "change index"}
+    assert await listed(db, "c") == {
+        "at_1": {"key": SON({"at": 1}), "expireAfterSeconds": 90},
+        "h_1": {"key": SON({"h": 1}), "hidden": True},
+        "u_1": {"key": SON({"u": 1}), "unique": True},
+        "t_1": {"key": SON({"t": 1}), "expireAfterSeconds": 5},
+    }
+    assert not await new.plan()
+
+
+async def test_a_replaced_index_is_there_until_the_new_one_is(db: Any, commands: Any) -> None:
+    """The new one is built under a name of its own, then the old one is hidden, and then dropped."""
+    await db.c.insert_one({"a": 1})
+    await db.c.create_index("a")
+    await db.c.create_index("b", name="theirs")
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a", where={"b": 1})]))
+    commands.clear()
+    done = await bound.apply()
+    sent = [
+        (name, command.get("index") or command["indexes"][0]["name"])
+        for name, command in commands.sent
+        if name not in READS
+    ]
+    assert sent == [
+        ("createIndexes", "a_1_2"),
+        ("collMod", {"name": "a_1", "hidden": True}),
+        ("dropIndexes", "a_1"),
+    ]
+    assert kinds(done) == ["create index", "hide index", "drop index"]
+    assert "built beside 'a_1', which it replaces" in done.changes[0].risk
+    assert "not used on this server since" in done.changes[2].risk
+    assert (await listed(db, "c")).keys() == {"a_1_2", "theirs"}
+
+
+async def test_what_is_replaced_may_stay_hidden(db: Any) -> None:
+    """With drop=False the old one is hidden and stays, and the next call that drops finishes it."""
+    await db.c.create_index("a")
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a", sparse=True)]))
+    await bound.apply(drop=False)
+    assert (await listed(db, "c"))["a_1"] == {"key": SON({"a": 1}), "hidden": True}
+    plan = await bound.plan()
+    assert kinds(plan) == ["drop index"]
+    assert (await bound.apply(plan, drop=False)).changes == ()
+    await bound.apply(plan)
+    assert (await listed(db, "c")).keys() == {"a_1_2"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (Index.ttl("a", after=5), Index("a")),
+        (Index(("a", "text")), Index(("a", "text"), weights={"a": 3})),
+        (Index(("a", "text")), Index(("b", "text"), where={"c": 1})),
+        (Index(("a", "text")), Index("p", ("a", "text"), default_language="german")),
+    ],
+)
+async def test_where_the_server_takes_no_second_one_the_old_one_goes_first(db: Any, old: Index, new: Index) -> None:
+    """Indexes that cannot stand side by side are replaced, and the plan says what that risks."""
+    await schema(db, CollectionSpec("c", indexes=[old])).apply()
+    bound = schema(db, CollectionSpec("c", indexes=[new]))
+    plan = await bound.plan()
+    assert kinds(plan) == ["replace index"]
+    assert "goes first: until the new one is built, queries read more" in plan.changes[0].risk
+    await bound.apply(plan)
+    assert len(await listed(db, "c")) == 1
+    assert not await bound.plan()
+
+
+async def test_an_index_is_known_by_what_it_does(db: Any) -> None:
+    """An index under any name is the one of the spec; a name that the spec gives and that is another is told."""
+    await db.c.create_index(
+        [("a", 1)], name="whatever", partialFilterExpression={"c": {"$eq": 1.0}, "b": {"$lt": 5, "$gt": 1}}
+    )
+    index = Index("a", where={"$and": [{"b": {"$gt": 1}}, {"b": {"$lt": 5}}], "c": 1}, name="mine")
+    plan = await schema(db, CollectionSpec("c", indexes=[index])).plan()
+    assert not plan
+    assert codes(plan) == ["index-name"]
+
+
+async def test_indexes_of_others_stay(db: Any) -> None:
+    """What no spec names is told and stays, unless it is to go: all of it, or what is named."""
+    await db.c.create_index("x")
+    await db.c.create_index("y")
+    await db.others.create_index("z")
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a")]))
+    done = await bound.apply()
+    assert codes(done) == ["unknown-index", "unknown-index"]
+    assert (await listed(db, "c")).keys() == {"a_1", "x_1", "y_1"}
+    await bound.apply(drop_unknown=["c.x_1"])
+    assert (await listed(db, "c")).keys() == {"a_1", "y_1"}
+    plan = await bound.plan(drop_unknown=True)
+    await bound.apply(plan)
+    assert (await listed(db, "c")).keys() == {"a_1"}
+    assert (await listed(db, "others")).keys() == {"z_1"}
+
+
+async def test_advice(db: Any) -> None:
+    """Indexes that begin another, that no query uses, and that may refuse a second null are named, and left."""
+    spec = CollectionSpec(
+        "c",
+        indexes=[Index("a"), Index("a", "b"), Index("used"), Index("mail", unique=True)],
+        validator=Validator(
+            {"$jsonSchema": {"properties": {"mail": {"bsonType": ["string", "null"]}}, "required": ["mail"]}}
+        ),
+    )
+    bound = schema(db, spec)
+    await bound.apply()
+    await db.c.find_one({"used": 1})
+    plan = await bound.plan(usage=True)
+    assert not plan
+    found = {(finding.code, finding.evidence.partition(" ")[0]) for finding in plan.findings}
+    assert found == {
+        ("redundant-index", "Index('a')"),
+        ("unique-nullable", "Index('mail')"),
+        ("unused-index", "Index('a')"),
+        ("unused-index", "Index('a',"),
+    }
+
+
+async def test_a_search_index_is_told_to_be_unavailable(db: Any) -> None:
+    """Where the server has no Atlas Search, a plan says so and changes nothing; everything else is applied."""
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a")], search_indexes=[SearchIndex()]))
+    done = await bound.apply()
+    assert codes(done) == ["search-unavailable"]
+    assert kinds(done) == ["create collection", "create index"]
+    assert codes(await bound.verify()) == ["search-unavailable"]
+
+
+# Others, and interruptions ---------------------------------------------------------------------------------------
+
+BEFORE = SchemaSpec(
+    [
+        CollectionSpec("c", indexes=[Index("a"), Index.ttl("at", after=5), Index(("t", "text")), Index("u")]),
+        CollectionSpec("series", timeseries=TimeSeries("ts")),
+    ]
+)
+AFTER = SchemaSpec(
+    [
+        CollectionSpec(
+            "c",
+            indexes=[
+                Index("a", sparse=True),
+                Index("at"),
+                Index(("t", "text"), weights={"t": 2}),
+                Index("u", unique=True),
+                Index("n", unique=True),
+            ],
+            validator=ADULT,
+        ),
+        CollectionSpec("series", timeseries=TimeSeries("ts", granularity="hours", expire_after=60)),
+        CollectionSpec("new", indexes=[Index("a"), Index(("b", "hashed"))]),
+        CollectionSpec("capped", capped_size=4096),
+    ]
+)
+
+
+@pytest.mark.parametrize("starts", ["empty", "changed"])
+async def test_many_apply_at_once(db: Any, starts: str) -> None:
+    """Of many that apply the same schema at the same moment all succeed, and the database is what it says."""
+    if starts == "changed":
+        await AsyncSchema(db, BEFORE).apply()
+    await db.c.insert_many([{"age": 18 + one, "u": one, "n": one} for one in range(50)])
+
+    async def apply(_: int) -> bool:
+        await AsyncSchema(db, AFTER).apply()
+        return True
+
+    report = await race(apply, times=12, concurrency=6)
+    report.raise_errors()
+    await AsyncSchema(db, AFTER).verify()
+    assert len(await listed(db, "c")) == 5
+
+
+async def test_a_plan_that_is_interrupted_is_finished_by_the_next(db: Any) -> None:
+    """Wherever a call ends, the next one does what is left, and both together what one would have done."""
+    total = None
+    number = 0
+    while total is None or number < total:
+        number += 1
+        for name in ("c", "series", "new", "capped"):
+            await db.drop_collection(name)
+        await AsyncSchema(db, BEFORE).apply()
+
+        def stop(progress: SchemaProgress, last: int = number) -> None:
+            if progress.state == "done" and progress.number >= last:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            await AsyncSchema(db, AFTER).apply(on_progress=stop)
+        left = await AsyncSchema(db, AFTER).plan()
+        total = total or number + len(left.changes)
+        await AsyncSchema(db, AFTER).apply()
+        await AsyncSchema(db, AFTER).verify()
+        assert len(await listed(db, "c")) == 5
+    assert total > 8
+
+
+async def test_a_plan_is_what_is_done(db: Any) -> None:
+    """Of a plan that was looked at, what is done meanwhile is left out, and what has come up since is refused."""
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a"), Index("b")]))
+    plan = await bound.plan()
+    await db.c.create_index("a")
+    done = await bound.apply(plan)
+    assert [change.what for change in done.changes] == ["Index('b')"]
+    await db.c.drop_index("a_1")
+    await db.c.create_index("a", expireAfterSeconds=5)
+    with pytest.raises(SchemaDrift) as drift:
+        await bound.apply(plan)
+    assert kinds(drift.value.plan) == ["replace index"]
+    assert "expireAfterSeconds" in (await listed(db, "c"))["a_1"]
+
+
+async def test_progress(db: Any) -> None:
+    """Each change is told when it starts and when it is done, with its number; a listener that waits is waited for."""
+    await db.c.insert_one({"a": 1})
+    told: list[SchemaProgress] = []
+
+    async def listen(progress: SchemaProgress) -> None:
+        told.append(progress)
+
+    done = await schema(db, CollectionSpec("c", indexes=[Index("a"), Index("b")]), CollectionSpec("d")).apply(
+        on_progress=listen
+    )
+    seen = [(one.change, one.number, one.total, one.state) for one in told if one.state != "running"]
+    first, second, third = done.changes
+    assert first.kind is SchemaChangeKind.CREATE_COLLECTION
+    assert seen == [
+        (first, 1, 3, "started"),
+        (first, 1, 3, "done"),
+        (second, 2, 3, "started"),
+        (third, 3, 3, "started"),
+        (second, 2, 3, "done"),
+        (third, 3, 3, "done"),
+    ]
+
+
+async def test_merging_stops_at_its_limit(db: Any) -> None:
+    """No more documents go than the limit, the verdict says that there are more, and the next call goes on."""
+    await db.c.insert_many([{"_id": one, "a": one % 3, "tags": [one % 2]} for one in range(30)])
+    index = Index("a", unique=True)
+    bound = schema(db, CollectionSpec("c", indexes=[index]))
+    first = await bound.merge_duplicates("c", index, keep=[("_id", 1)], limit=20)
+    assert not first
+    assert len(first.removed) == 20
+    second = await bound.merge_duplicates("c", index, keep=[("_id", 1)])
+    assert second
+    assert [one["_id"] for one in await db.c.find().sort("_id", 1).to_list(None)] == [0, 1, 2]
+    assert {one["_id"] for one in (*first.removed, *second.removed)} == set(range(3, 30))
+    assert second.to_dict()["complete"]
+
+
+async def test_merging_in_lists(db: Any) -> None:
+    """A document that shares one of several values goes once, and one of each value stays."""
+    await db.c.insert_many(
+        [{"_id": 1, "a": [1, 2]}, {"_id": 2, "a": [2, 3]}, {"_id": 3, "a": 3}, {"_id": 4}, {"_id": 5}]
+    )
+    index = Index("a", unique=True)
+    await schema(db, CollectionSpec("c", indexes=[index])).merge_duplicates("c", index, keep=[("_id", 1)])
+    left = [one["_id"] for one in await db.c.find().sort("_id", 1).to_list(None)]
+    assert left in ([1, 3, 4], [1, 4])
+    await db.c.create_index("a", unique=True)
+
+
+# Misuse ----------------------------------------------------------------------------------------------------------
+
+
+async def test_misuse(db: Any, commands: Any) -> None:
+    """What is wrong whenever it runs is refused before anything is sent."""
+    bound = schema(db, CollectionSpec("c"))
+    with pytest.raises(UsageError, match="spec"):
+        AsyncSchema(db, [CollectionSpec("c")])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="target"):
+        AsyncSchema(db.client, SchemaSpec([]))
+    for options in ({"drop_unknown": "c.a_1"}, {"drop_unknown": ["a_1"]}):
+        with pytest.raises(UsageError, match="drop_unknown"):
+            await bound.plan(**options)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="plan"):
+        await bound.apply({})  # type: ignore[arg-type]
+    for arguments, problem in (
+        (("d", Index("a")), "not of this schema"),
+        (("c", "a"), "expected Index"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            await bound.merge_duplicates(*arguments, keep=[("_id", 1)])  # type: ignore[arg-type]
+    for options in ({"keep": []}, {"keep": [("a", 1)], "limit": 0}):
+        with pytest.raises(UsageError, match="|".join(options)):
+            await bound.merge_duplicates("c", Index("a"), **options)  # type: ignore[arg-type]
+    assert commands.names == []
+    plan = await bound.plan()
+    with pytest.raises(UsageError, match=re.escape("give drop_unknown= to plan()")):
+        await bound.apply(plan, drop_unknown=True)
