@@ -298,6 +298,34 @@ async def test_one_bad_item_fails_alone(client: Any, db: Any, delivery: Any) -> 
     assert (buf.stats.failed, buf.stats.acknowledged) == (2, 9)
 
 
+async def test_a_collection_that_takes_no_transactions_fails_alone(client: Any, db: Any) -> None:
+    """With exactly_once, what is for a time-series collection is refused with the reason, and all else is stored."""
+    await db.create_collection("series", timeseries={"timeField": "at"})
+    async with buffer(client, delivery="exactly_once", **LATER) as buf:
+        before = await buf.insert(db.events, {"_id": 1})
+        series = [await buf.insert(db.series, {"at": dt.datetime.now(dt.timezone.utc)}) for _ in range(2)]
+        after = await buf.insert(db.events, {"_id": 2})
+        await buf.flush()
+        assert [await before, await after] == [1, 2]
+        for ack in series:
+            with pytest.raises(DeploymentError, match=r"in a transaction.*time-series"):
+                await ack
+    assert [each["_id"] for each in await stored(db)] == [1, 2]
+    assert await db.series.count_documents({}) == 0
+
+
+@pytest.mark.parametrize(("delivery", "batches"), [("at_least_once", 1), ("exactly_once", 3)])
+async def test_the_largest_documents_are_stored(client: Any, db: Any, delivery: Any, batches: int) -> None:
+    """Three of nearly 16 MB are more than one message takes, and are one batch; in transactions each is one."""
+    size = 60_000_000 // batches
+    async with buffer(client, delivery=delivery, **LATER, max_bytes=size) as buf:
+        for number in range(3):
+            await buf.insert(db.events, {"_id": number, "b": b"x" * (16 * 1024 * 1024 - 100)})
+        await buf.flush()
+        assert (buf.stats.batches, buf.stats.acknowledged) == (batches, 3)
+    assert await db.events.count_documents({}) == 3
+
+
 @EVERY
 async def test_what_nobody_waits_for_is_a_dead_letter(client: Any, db: Any, delivery: Any) -> None:
     """It is handed to a function, to one that is waited for, or stored; what somebody waits for is told to them."""

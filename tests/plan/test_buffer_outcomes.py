@@ -22,6 +22,7 @@ from mongopatterns.buffer._queue import Batch, Queue
 from mongopatterns.expressions import ANY_UUID
 
 TARGET = Target("db.c", None, ANY_UUID)
+OTHER = Target("db.other", None, ANY_UUID)
 DUPLICATE: dict[str, Any] = {"code": 11000, "errmsg": "E11000 duplicate key", "keyPattern": {"_id": 1}}
 
 
@@ -177,10 +178,24 @@ def test_what_the_ledger_knows_is_done() -> None:
     assert errors(items) == [OK, WriteError]
 
 
-@pytest.mark.parametrize(("code", "text"), [(20, "replica set"), (263, "not possible")])
+@pytest.mark.parametrize(("code", "text"), [(20, "replica set"), (263, "not possible"), (388, "lower max_bytes")])
 def test_what_is_not_possible_in_a_transaction(code: int, text: str) -> None:
     """It says why, and what to do."""
     items = [insert(1)]
     run(exactly_once(batch_of(*items), 30), Failed(OperationFailure("no", code)))
     assert errors(items) == [DeploymentError]
     assert text in str(items[0].error)
+
+
+def test_a_command_that_is_refused_takes_nothing_else_with_it() -> None:
+    """It is about its collection: what is for others is sent again without it."""
+    items = [insert(1), Item(OTHER, INSERT, 1, b"", 10), insert(2)]
+    batch = batch_of(*items)
+    call = exactly_once(batch, 30)
+    attempt = next(call)
+    other = next(send for send in attempt.sends if send.target is OTHER)
+    again = call.send(Failed(OperationFailure("no", 13), other))
+    assert [send.target for send in again.sends] == [TARGET]
+    with pytest.raises(StopIteration):
+        call.send(None)
+    assert errors(items) == [OK, OperationFailure, OK]

@@ -35,6 +35,7 @@ _REFUSED: Final = "the server refused it when it was sent by a process that is g
 _DUPLICATE: Final = 11000
 _NO_TRANSACTIONS: Final = 20
 _NOT_IN_TRANSACTION: Final = 263
+_TOO_LARGE: Final = 388
 
 
 @dataclass(frozen=True)
@@ -235,13 +236,16 @@ def exactly_once(
             left -= failed.seconds + _PAUSE
             pause = _PAUSE
             continue
-        step, error = _culprit(failed)
-        if step is None:
+        if is_passing(failed.error) or failed.send is None:
             error = unknown(failed.error) if is_passing(failed.error) else _in_transaction(failed.error)
             _fail([step for send in sends for step in send.steps], error)
             return
-        if len(step.items) == 1:
-            waves = _without(waves, step)
+        step, error = _culprit(failed.send, failed.error)
+        if step is None:  # the command was refused: that is about its collection
+            waves = _without(waves, failed.send.steps)
+            _fail(failed.send.steps, _in_transaction(error))
+        elif len(step.items) == 1:
+            waves = _without(waves, [step])
             step.first.settle(_in_transaction(error))
         else:  # what was merged and refused is told by itself what is wrong with it
             waves = _apart(waves, step)
@@ -258,36 +262,39 @@ def is_passing(error: BaseException) -> bool:
     return passing or isinstance(error, ConnectionFailure) or may_have_applied(error)
 
 
-def _culprit(failed: Failed[ItemT]) -> tuple[Step[ItemT] | None, BaseException]:
+def _culprit(send: Send[ItemT], error: BaseException) -> tuple[Step[ItemT] | None, BaseException]:
     """Tell which operation the server has refused, and why."""
-    error, send = failed.error, failed.send
-    if send is not None and isinstance(error, BulkWriteError):
+    if isinstance(error, BulkWriteError):
         told = (error.details or {}).get("writeErrors") or [{}]
         if "index" in told[0]:
             return send.steps[told[0]["index"]], of_write(told[0])
     return None, error
 
 
-def _without(waves: Any, gone: Step[ItemT]) -> Any:
-    return [{target: [step for step in steps if step is not gone] for target, steps in wave.items()} for wave in waves]
+def _without(waves: Any, gone: Sequence[Step[ItemT]]) -> Any:
+    out = set(gone)
+    return [{target: [step for step in steps if step not in out] for target, steps in wave.items()} for wave in waves]
 
 
 def _apart(waves: Any, step: Step[ItemT]) -> Any:
     """Put the items of an operation in its place, each in a wave of its own."""
     place = next(place for place, wave in enumerate(waves) if step in wave.get(step.first.target, ()))
     alone = [{step.first.target: [Step(item)]} for item in step.items]
-    return [*waves[:place], *alone, *_without(waves[place:], step)]
+    return [*waves[:place], *alone, *_without(waves[place:], [step])]
 
 
 def _in_transaction(error: BaseException) -> BaseException:
     """Say what is not possible in a transaction."""
-    if isinstance(error, OperationFailure) and error.code == _NO_TRANSACTIONS:
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code == _NO_TRANSACTIONS:
         told = DeploymentError(
             "delivery='exactly_once' needs transactions, which a single server has not: use a replica set, or "
             "delivery='at_least_once'"
         )
-    elif isinstance(error, OperationFailure) and error.code == _NOT_IN_TRANSACTION:
+    elif code == _NOT_IN_TRANSACTION:
         told = DeploymentError(f"delivery='exactly_once' writes in a transaction, where this is not possible: {error}")
+    elif code == _TOO_LARGE:
+        told = DeploymentError("the batch, one transaction, is too large for the server's cache: lower max_bytes=")
     else:
         return error
     told.__cause__ = error
