@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mongopatterns.buffer._items import UPDATE, Item, Target
 from mongopatterns.buffer._queue import Batch, Queue
+from mongopatterns.errors import OutcomeUnknown
 from mongopatterns.expressions import ANY_UUID
 
 A, B = (Target(f"db.{name}", None, ANY_UUID) for name in "ab")
@@ -226,11 +227,14 @@ def test_each_document_sees_its_operations_in_order(  # noqa: C901  # (all that 
 
 
 def test_a_child_process_begins_anew() -> None:
-    """What is there belongs to its parent."""
-    one = queue()
-    add(one, item(1))
+    """What is there belongs to its parent, which alone will know what comes of it: nobody waits for it in the child."""
+    one = queue(items=1)
+    under_way, waiting, later = items = add(one, item(1), item(1), item(1, field="e"))
+    cut(one)
     one.forget()
     assert (one.there, one.items, one.cut()) == (0, 0, None)
+    assert all(each.done for each in items)
+    assert [type(each.error) for each in (under_way, waiting, later)] == [OutcomeUnknown] * 3
     add(one, item(2))
     one.hurry()
     assert keys(cut(one)) == [[2]]

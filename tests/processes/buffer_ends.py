@@ -11,17 +11,22 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from mongopatterns import WriteBuffer
+from mongopatterns import OutcomeUnknown, WriteBuffer
 
 
 def main(uri: str, name: str, how: str) -> None:
     client = MongoClient[dict[str, Any]](uri)
     buffer = WriteBuffer(client, max_delay=60.0, max_items=1000)
     events = client[name].events
-    for _ in range(50):
-        buffer.insert(events, {"by": "parent"})
+    acks = [buffer.insert(events, {"by": "parent"}) for _ in range(50)]
     child = os.fork() if how == "fork" else -1
     if child == 0:
+        for ack in acks:
+            try:
+                ack.result()
+            except OutcomeUnknown:
+                continue
+            os._exit(1)
         for _ in range(100):
             buffer.insert(events, {"by": "child"})
         buffer.close()

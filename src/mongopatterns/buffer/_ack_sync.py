@@ -5,8 +5,9 @@ The hand-written sibling is `_ack_async.py`.
 
 from __future__ import annotations
 
+import os
 from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 from mongopatterns._grouping import own_copy
 from mongopatterns.buffer._items import Item
@@ -14,7 +15,7 @@ from mongopatterns.errors import NotSent
 
 __all__ = ["Ack"]
 
-_LOCK: Final = Lock()  # held for the moment in which it is decided whether somebody waits
+_LOCK = Lock()  # held for the moment in which it is decided whether somebody waits
 
 
 class Ack(Item):
@@ -69,3 +70,12 @@ class Ack(Item):
             waiters = self.waiters
         for waiter in waiters or ():
             waiter.release()
+
+
+def _after_fork() -> None:
+    global _LOCK  # noqa: PLW0603  # a thread that is not there any more may have held it
+    _LOCK = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -21,6 +21,7 @@ from pymongo.operations import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 
 from mongopatterns.buffer._items import DELETE, INSERT, UPDATE, Item, Target
 from mongopatterns.buffer._merging import Paths, mergeable, merged, paths_of, update_of
+from mongopatterns.errors import OutcomeUnknown
 
 ItemT = TypeVar("ItemT", bound=Item)
 
@@ -177,6 +178,7 @@ class Queue(Generic[ItemT]):
         self._marked = 0  # what was accepted before this number is to be sent without waiting for company
         self._overdue = 0  # how many of those wait
         self._marks: list[Mark] = []
+        self._under_way: set[Batch[ItemT]] = set()
         self.items = self.size = self.there = self.accepted = self.merged = self.waiting = 0
 
     # What comes in ...............................................................................................
@@ -311,7 +313,10 @@ class Queue(Generic[ItemT]):
         batch: Batch[ItemT] = Batch()
         while self._ready and self._fill(batch, next(iter(self._ready))):
             pass
-        return batch if batch.steps else None
+        if not batch.steps:
+            return None
+        self._under_way.add(batch)
+        return batch
 
     def _fill(self, batch: Batch[ItemT], target: Target) -> bool:
         """Put the lanes of a collection into a batch; tell whether there is room for more."""
@@ -357,6 +362,7 @@ class Queue(Generic[ItemT]):
 
     def over(self, batch: Batch[ItemT]) -> None:
         """Account for a batch of which everything is known: its lanes go on."""
+        self._under_way.discard(batch)
         for target, steps in batch.waves[0].items():
             lanes = self._targets[target]
             for step in steps:
@@ -383,7 +389,15 @@ class Queue(Generic[ItemT]):
         self._marks = [mark for mark in self._marks if mark.left]
 
     def forget(self) -> None:
-        """Be empty: what is there belongs to another process."""
+        """Be empty: what is there belongs to another process, which alone will know what comes of it."""
+        there = [item for batch in self._under_way for item in batch.members()]
+        for lanes in self._targets.values():
+            there += [item for lane in lanes.waiting.values() for step in lane for item in step.items]
+            there += lanes.later
+        for item in there:
+            if not item.done:  # (no lock is taken, which somebody may have held in the other process)
+                Item.settle(item, OutcomeUnknown("it was accepted by another process, of which this one is a fork"))
+        self._under_way.clear()
         self._targets.clear()
         self._ready.clear()
         self._marks = []
