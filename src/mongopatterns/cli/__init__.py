@@ -1,6 +1,6 @@
-"""The command line: `mongopatterns demo`.
+"""The command line: `mongopatterns demo` and `mongopatterns schema`.
 
-`_app` holds the commands and what they print, `_demo` runs the scenarios, `_rows` reads the data, `_table`
+`_schema` is the second. Of the demo, `_app` holds the commands and what they print, `_demo` runs the scenarios, `_rows` reads the data, `_table`
 renders the result, and `scenarios` has one file for each comparison.
 """
 

@@ -11,13 +11,15 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mongopatterns.cli import _table, scenarios
+from mongopatterns.cli import _schema, _table, scenarios
 from mongopatterns.cli._demo import DRIVERS, DemoResult, Options, run_demo
 from mongopatterns.errors import DeploymentError, UsageError
 
 __all__ = ["app"]
 
 app = typer.Typer(name="mongopatterns", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+app.add_typer(_schema.app)
 
 _DEFAULTS = Options()
 _PIPE_WIDTH = 100

@@ -278,6 +278,12 @@ def _refused(spec: CollectionSpec) -> Iterator[tuple[str, bool, str]]:
             measured = path != meta and not path.startswith(f"{meta}.")
             odd = kind == "hashed" or path.endswith("$**")
             yield "indexes", measured and odd, f"{here}: {path!r} is measured, and such an index is for the meta field"
+            compares = (index.collation or spec.collation or {"locale": "simple"})["locale"] != "simple"
+            yield (
+                "indexes",
+                measured and kind == "2dsphere" and compares,
+                f"{here}: places that are measured have no collation: say collation={{'locale': 'simple'}}",
+            )
 
 
 # Indexes together ----------------------------------------------------------------------------------------------
