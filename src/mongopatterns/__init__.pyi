@@ -18,8 +18,8 @@ from .client import (
     ServerPool,
     SlowCommand,
     SlowQueries,
-    SlowReport,
     SlowShape,
+    SlowSnapshot,
     TopologyKind,
 )
 from .counters import (
@@ -322,8 +322,8 @@ __all__ = [
     "SlotsSpec",
     "SlowCommand",
     "SlowQueries",
-    "SlowReport",
     "SlowShape",
+    "SlowSnapshot",
     "StateError",
     "Stored",
     "StoredDecimal",

@@ -18,6 +18,7 @@ PACKAGES = [
     "mongopatterns",
     "mongopatterns.buffer",
     "mongopatterns.cli",
+    "mongopatterns.client",
     "mongopatterns.counters",
     "mongopatterns.documents",
     "mongopatterns.joins",

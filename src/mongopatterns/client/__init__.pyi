@@ -9,7 +9,7 @@ from ._health_sync import Health
 from ._pool_counts import PoolAlert, PoolSnapshot, ServerPool
 from ._pool_monitor import PoolMonitor
 from ._slow_queries import SlowQueries
-from ._slow_table import SlowCommand, SlowReport, SlowShape
+from ._slow_table import SlowCommand, SlowShape, SlowSnapshot
 
 __all__ = [
     "AsyncDeployment",
@@ -28,7 +28,7 @@ __all__ = [
     "ServerPool",
     "SlowCommand",
     "SlowQueries",
-    "SlowReport",
     "SlowShape",
+    "SlowSnapshot",
     "TopologyKind",
 ]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from typing_extensions import override
 
-from mongopatterns.client._slow_table import SlowCommand, SlowReport, SlowTable, Tails, check_threshold, describe
+from mongopatterns.client._slow_table import SlowCommand, SlowSnapshot, SlowTable, Tails, check_threshold, describe
 
 __all__ = ["SlowQueries"]
 
@@ -53,11 +53,11 @@ class SlowQueries(CommandListener):
         self._keep: Final = keep
         self._watching = self._new()
 
-    def report(self) -> SlowReport:
+    def snapshot(self) -> SlowSnapshot:
         """Return what was slow so far. Nothing is asked of the server."""
         watching = self._here()
         with watching.lock:
-            return watching.table.report()
+            return watching.table.snapshot()
 
     @override
     def started(self, event: CommandStartedEvent) -> None:

@@ -101,7 +101,7 @@ class SlowShape:
 
 
 @dataclass(frozen=True)
-class SlowReport:
+class SlowSnapshot:
     """Tell which commands were slow.
 
     Attributes:
@@ -160,10 +160,10 @@ class SlowTable:
             comment=slow.comment if worse else known.comment,
         )
 
-    def report(self) -> SlowReport:
+    def snapshot(self) -> SlowSnapshot:
         """Return what was counted."""
         shapes = sorted(self._shapes.values(), key=lambda shape: (-shape.seconds, shape.shape))
-        return SlowReport(tuple(shapes), self._others, self._others_seconds)
+        return SlowSnapshot(tuple(shapes), self._others, self._others_seconds)
 
     def _drop(self) -> None:
         least = min(self._shapes.values(), key=lambda shape: shape.seconds)
