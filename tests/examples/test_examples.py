@@ -147,6 +147,26 @@ accepted 1 of 50
 expired: True
 """
 
+VALIDATORS = """\
+strict, error
+  _id (required): int or long
+  total (required): decimal, minimum 0
+  status: enum ['open', 'paid']
+  note: string, maxLength 100
+  due: date or null
+  placed (required): date
+  lines (required): array, of object, minItems 1
+    sku (required): string, minLength 1, maxLength 120, \
+pattern ^[^$.\\x{0}-\\x{1F}\\x{7F}-\\x{9F}][^.\\x{0}-\\x{1F}\\x{7F}-\\x{9F}]*$
+    amount (required): int or long, minimum 1, maximum 100
+    no other fields
+read back: True
+note: ring twice
+refused: [True, True, True, True, True]
+taken: True
+model: placed is a naive datetime
+"""
+
 PRINTED = {
     "buffer_async.py": BUFFER,
     "buffer_sync.py": BUFFER,
@@ -180,6 +200,8 @@ PRINTED = {
     "slots_sync.py": SLOTS,
     "unique_code_async.py": UNIQUE_CODE,
     "unique_code_sync.py": UNIQUE_CODE,
+    "validators_async.py": VALIDATORS,
+    "validators_sync.py": VALIDATORS,
 }
 
 

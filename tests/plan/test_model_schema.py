@@ -50,7 +50,7 @@ from typing_extensions import NotRequired, TypedDict  # (on Python before 3.12, 
 from mongopatterns import CleanText, Finding, ObjectIdStr, SafeName, Severity, StoredDecimal, UsageError, to_document
 from mongopatterns.schema._model_patterns import server_pattern
 from mongopatterns.schema._model_schema import model_schema
-from mongopatterns.schema._schema_parts import admits, any_of, enum_of, lengths, nullable
+from mongopatterns.schema._schema_parts import admits, any_of, enum_of, lengths, nullable, types_of
 
 WHOLE = ["int", "long"]
 NUMBER = ["double", "int", "long"]
@@ -88,6 +88,14 @@ class Node(BaseModel):
 class Tree(BaseModel):
     root: Node
     spare: Node
+
+
+class CheckedNode(BaseModel):
+    below: list[CheckedNode]
+
+    @model_validator(mode="after")
+    def check(self) -> CheckedNode:
+        return self
 
 
 class Cat(BaseModel):
@@ -273,6 +281,10 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[int, AfterValidator(abs)], {"bsonType": WHOLE}, ["custom-validator"]),
     (Annotated[int, WrapValidator(lambda value, handler: handler(value))], {"bsonType": WHOLE}, ["custom-validator"]),
     (Annotated[Any, PlainValidator(abs)], {}, ["custom-validator"]),
+    (Annotated[int, PlainValidator(abs)], {"bsonType": WHOLE}, ["custom-validator"]),
+    (Annotated[StoredDecimal, Field(multiple_of=2)], {"bsonType": "decimal"}, ["custom-validator"]),
+    (Annotated[StoredDecimal, Field(gt=1), Field(ge=2)],
+     {"bsonType": "decimal", "minimum": 1, "exclusiveMinimum": True}, ["custom-validator"]),
     (Annotated[int, PlainSerializer(str, return_type=str)], {"bsonType": "string"}, ["custom-serializer"]),
     (Annotated[int, PlainSerializer(lambda value: value)], {}, ["custom-serializer"]),
     (Annotated[int | None, PlainSerializer(hex, return_type=str, when_used="unless-none")],
@@ -306,7 +318,7 @@ def test_a_plain_datetime_is_noted_with_its_remedy() -> None:
         Severity.WARNING,
         "M.at",
         "takes datetimes without a zone, which a driver stores as if they were UTC",
-        "annotate it with pydantic.AwareDatetime; to_document refuses naive ones",
+        "Annotate it with pydantic.AwareDatetime; to_document refuses naive ones",
     )
 
 
@@ -437,6 +449,8 @@ def test_a_model_that_holds_itself_is_checked_once() -> None:
     schema, findings = model_schema(Node)
     assert schema["properties"]["next"] == {"bsonType": ["object", "null"]}
     assert [(finding.code, finding.subject) for finding in findings] == [("recursive", "Node.next")]
+    checked = model_schema(CheckedNode)[0]
+    assert checked["properties"]["below"] == {"bsonType": "array", "items": {"bsonType": "object"}}
     tree = model_schema(Tree)[0]["properties"]
     assert tree["root"] == tree["spare"]
 
@@ -521,13 +535,43 @@ def test_items_of_any_number_may_stand_anywhere() -> None:
     assert codes == ["items"]
 
 
+def test_the_table_of_the_page_is_what_a_validator_says() -> None:
+    """Each type of the table in docs/validators.md has the type in BSON that stands beside it."""
+    page = (Path(__file__).parents[2] / "docs" / "validators.md").read_text()
+    table = page.split("| type in the model |")[1].split("\n\n")[0]
+    names = {**globals(), "UUID": uuid.UUID, "date": dt.date, "datetime": dt.datetime, "time": dt.time}
+    names |= {"timedelta": dt.timedelta, "IPv4Address": ipaddress.IPv4Address}
+    told = {
+        annotation: named
+        for types, named in re.findall(r"^\| (`.*?`)(?: \(.*\))? \| ([\w ]+) \|", table, re.MULTILINE)
+        for annotation in re.findall("`([^`]+)`", types)
+    }
+    shown = {}
+    for annotation in told:
+        schema, _ = field_of(eval(annotation, names))
+        named = [name for choice in schema.get("anyOf", [schema]) for name in types_of(choice)]
+        shown[annotation] = "enum" if "enum" in schema else " or ".join(named) or "anything"
+    assert shown == told
+    assert len(told) == 31
+
+
 def _tuple_schema(items: list[Any], variadic: int) -> tuple[Any, list[str]]:
+    return _core_schema({"type": "tuple", "items_schema": items, "variadic_item_index": variadic})
+
+
+def _core_schema(schema: dict[str, Any]) -> tuple[Any, list[str]]:
     class Items:
         @classmethod
         def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-            return {"type": "tuple", "items_schema": items, "variadic_item_index": variadic}
+            return schema
 
     return field_of(Items)
+
+
+def test_an_instance_of_an_enum_is_one_of_its_values() -> None:
+    """Where a core schema asks for an instance of a class, its values are those of the class."""
+    assert _core_schema({"type": "is-instance", "cls": Colour}) == ({"enum": ["red", "blue"]}, [])
+    assert _core_schema({"type": "is-instance", "cls": (int, str)}) == ({}, ["any-type"])
 
 
 # Parts -------------------------------------------------------------------------------------------------------
@@ -600,6 +644,8 @@ def test_a_schema_can_be_asked_about_plain_values(schema: Any, value: Any, taken
         ("(a|b)*", "(?:a|b)*"),
         ("[]]", r"[\]]"),
         ("a|", "a|"),
+        (r"\Aa\b\Z", "^a$"),
+        (r"\.[\-]", r"\.[\-]"),
     ],
 )
 def test_patterns_are_written_for_the_server(pattern: str, written: str) -> None:

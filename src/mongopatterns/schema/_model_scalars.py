@@ -81,7 +81,7 @@ def of_class(cls: type[Any], say: Say) -> Schema:
                 return of_types(*names)
     name = getattr(cls, "__name__", str(cls))
     evidence = f"takes everything: how a {name} is stored is not known"
-    say("any-type", evidence, "give it a serializer, with its type", Severity.WARNING)
+    say("any-type", evidence, "Give it a serializer, with its type", Severity.WARNING)
     return {}
 
 
@@ -137,7 +137,7 @@ def _moment(node: Node, say: Say) -> Schema:
         raise UsageError("model", f"{say.path} {problem}. Annotate it with pydantic.AwareDatetime")
     if zone is None:
         evidence = "takes datetimes without a zone, which a driver stores as if they were UTC"
-        remedy = "annotate it with pydantic.AwareDatetime; to_document refuses naive ones"
+        remedy = "Annotate it with pydantic.AwareDatetime; to_document refuses naive ones"
         say("naive-datetime", evidence, remedy, Severity.WARNING)
     return _date(node, say)
 
@@ -186,7 +186,7 @@ def _one_of(values: list[Any], say: Say) -> Schema:
     try:
         return enum_of([stored(value) for value in values])
     except UsageError:
-        say("any-type", "takes everything: one of its values cannot be stored", "give it a serializer, with its type")
+        say("any-type", "takes everything: one of its values cannot be stored", "Give it a serializer, with its type")
         return {}
 
 

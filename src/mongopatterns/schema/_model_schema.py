@@ -100,7 +100,7 @@ class _Walk:
     def _within(self, node: Node, kind: str, say: Say) -> Schema:
         if kind == "function-before" and _function(node) is object_id_text:
             evidence = "is text when it is dumped, and an ObjectId when it was stored by others: both are taken"
-            remedy = "in models that are stored, use bson.ObjectId (arbitrary_types_allowed=True)"
+            remedy = "In models that are stored, use bson.ObjectId (arbitrary_types_allowed=True)"
             say("text-of-objectid", evidence, remedy)
             return any_of([of_types("objectId"), self.of(node["schema"], say)])
         inner = self.of(node[_WITHIN[kind]], say)
@@ -244,7 +244,7 @@ class _Walk:
             return {}
         if admits(schema, default):
             return schema
-        say("default", f"{default!r:.50} is taken as well: it is the default", "let the annotation say so")
+        say("default", f"{default!r:.50} is taken as well: it is the default", "Let the annotation say so")
         return nullable(schema) if default is None else any_of([schema, enum_of([default])])
 
     # Definitions, which the server does not know -----------------------------------------------------------------
@@ -291,7 +291,7 @@ class _Walk:
 
     def _function_plain(self, node: Node, say: Say) -> Schema:
         evidence = f"takes everything: {_name_of(_function(node))}() alone decides what it is"
-        say("custom-validator", evidence, "validate after a type", Severity.WARNING)
+        say("custom-validator", evidence, "Validate after a type", Severity.WARNING)
         return {}
 
     @staticmethod
@@ -315,10 +315,14 @@ class _Walk:
             if own:
                 return None
             evidence = f"takes everything: {_name_of(how['function'])}() writes it, and does not say as what"
-            say("custom-serializer", evidence, "annotate what the serializer returns", Severity.WARNING)
+            say("custom-serializer", evidence, "Annotate what the serializer returns", Severity.WARNING)
             return {}
         if not own:
             say("custom-serializer", f"{_name_of(how['function'])}() writes it: it is held to the declared type")
+        elif node["type"] == "function-plain" and not _is_pydantics(_function(node)):
+            say(
+                "custom-validator", f"{_name_of(_function(node))}() decides what it is: it is held to the declared type"
+            )
         schema = self.of(given, say)
         return nullable(schema) if how.get("when_used") == "unless-none" and node["type"] == "nullable" else schema
 

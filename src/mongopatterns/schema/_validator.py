@@ -256,4 +256,6 @@ def _summary(schema: Mapping[str, Any]) -> str:
         parts.append(" or ".join(f"({_summary(choice)})" for choice in schema["anyOf"]))
     if isinstance(schema.get("items"), Mapping):
         parts.append(f"of {_summary(schema['items'])}")
-    return ", ".join([*parts, *(f"{name} {value!r}" for name, value in schema.items() if name not in _STRUCTURE)])
+    rest = {name: value for name, value in schema.items() if name not in _STRUCTURE}
+    parts += [f"{name} {value if name == 'pattern' else repr(value)}" for name, value in rest.items()]
+    return ", ".join(parts)
