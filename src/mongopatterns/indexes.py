@@ -128,7 +128,7 @@ class Index:
         index = cls(path, where=where, name=name)
         if _EVERYTHING in path:
             raise UsageError(
-                "Index.ttl", "a wildcard index cannot delete documents: name the field that holds the date"
+                "Index.ttl", "a wildcard index deletes nothing: name the field that holds the date"
             )
         object.__setattr__(index, "expire_after", seconds)
         return index

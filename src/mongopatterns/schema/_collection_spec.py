@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import check_document, check_path, copied
 from mongopatterns.indexes import Index, check_collation, whole_seconds
+from mongopatterns.schema._refusals import refusals
 from mongopatterns.schema._validator import Validator
 from mongopatterns.specs import check_collection
 
@@ -211,7 +212,7 @@ def _check(spec: CollectionSpec) -> None:
         if option in _OWN_OPTIONS:
             raise UsageError("options", f"{option!r} has an argument of its own")
     _check_names("search_indexes", [index.name for index in spec.search_indexes])
-    for argument, wrong, problem in _refused(spec):
+    for argument, wrong, problem in refusals(spec):
         if wrong:
             raise UsageError(argument, f"{spec.collection!r}: {problem}")
 
@@ -240,50 +241,6 @@ def check_name(name: object) -> None:
     text = str(name)
     if text.startswith(("system.", ".")) or text.endswith(".") or "$" in text or "\0" in text:
         raise UsageError("collection", f"{name!r} cannot be yours: names have no '$', and do not begin with 'system.'")
-
-
-def _refused(spec: CollectionSpec) -> Iterator[tuple[str, bool, str]]:
-    """List what the server refuses, each with the reason."""
-    series = spec.timeseries is not None
-    meta = None if spec.timeseries is None else spec.timeseries.meta
-    capped = spec.capped_size is not None
-    ttl = [index for index in spec.indexes if index.expire_after is not None]
-    yield "capped_max", spec.capped_max is not None and not capped, "capped_max= needs capped_size= beside it"
-    for argument, given in (
-        ("validator", spec.validator is not None),
-        ("capped_size", capped),
-        ("clustered", spec.clustered),
-        ("pre_and_post_images", spec.pre_and_post_images is not None),
-    ):
-        yield argument, series and given, f"a time-series collection takes no {argument}="
-    yield "expire_after", series and spec.expire_after is not None, "say expire_after= in TimeSeries"
-    yield (
-        "expire_after",
-        not series and spec.expire_after is not None and not spec.clustered,
-        "expire_after= goes by the date in _id of a clustered collection: use Index.ttl for another field",
-    )
-    yield "capped_size", capped and spec.clustered, "a clustered collection cannot be capped"
-    yield "indexes", capped and bool(ttl), "a capped collection deletes the oldest, and nothing else: no Index.ttl"
-    for index in spec.indexes:
-        kinds = {kind for _, kind in index.keys}
-        here = f"{index} on a time-series collection"
-        yield "indexes", series and index.unique, f"{here} cannot be unique: the server does not look for equal ones"
-        yield (
-            "indexes",
-            series and index.expire_after is not None,
-            f"{here} cannot delete: say expire_after= in TimeSeries",
-        )
-        yield "indexes", series and "text" in kinds, f"{here} cannot hold text"
-        for path, kind in index.keys if series else ():
-            measured = path != meta and not path.startswith(f"{meta}.")
-            odd = kind == "hashed" or path.endswith("$**")
-            yield "indexes", measured and odd, f"{here}: {path!r} is measured, and such an index is for the meta field"
-            compares = (index.collation or spec.collation or {"locale": "simple"})["locale"] != "simple"
-            yield (
-                "indexes",
-                measured and kind == "2dsphere" and compares,
-                f"{here}: places that are measured have no collation: say collation={{'locale': 'simple'}}",
-            )
 
 
 # Indexes together ----------------------------------------------------------------------------------------------
