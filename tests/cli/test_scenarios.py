@@ -66,7 +66,7 @@ def test_the_registry_lists_every_file_that_is_a_scenario() -> None:
     """A file `NAME_async.py` is all it takes."""
     files = {path.name for path in Path(scenarios.__file__).parent.glob("[!_]*.py")}
     assert files == {f"{name}_{side}.py" for name in scenarios.names() for side in ("async", "sync")}
-    known = {"board", "delays", "departures", "events", "hot_key", "rollover", "runway", "seats"}
+    known = {"board", "delays", "departures", "events", "hot_key", "rollover", "runway", "seats", "startup"}
     assert known <= set(scenarios.names())
 
 
