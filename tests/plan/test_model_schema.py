@@ -12,7 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 import pytest
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
@@ -96,6 +96,58 @@ class CheckedNode(BaseModel):
     @model_validator(mode="after")
     def check(self) -> CheckedNode:
         return self
+
+
+class Writer(BaseModel):
+    books: list[Book]
+
+
+class Book(BaseModel):
+    by: Writer
+
+
+class Plus(BaseModel):
+    kind: Literal["+"] = "+"
+    left: Expression
+    right: Expression
+
+
+class Minus(BaseModel):
+    kind: Literal["-"] = "-"
+    left: Expression
+    right: Expression
+
+
+class Times(BaseModel):
+    kind: Literal["*"] = "*"
+    left: Expression
+    right: Expression
+
+
+class Over(BaseModel):
+    kind: Literal["/"] = "/"
+    left: Expression
+    right: Expression
+
+
+class Power(BaseModel):
+    kind: Literal["^"] = "^"
+    left: Expression
+    right: Expression
+
+
+class Root(BaseModel):
+    kind: Literal["root"] = "root"
+    left: Expression
+    right: Expression
+
+
+class Negative(BaseModel):
+    kind: Literal["neg"] = "neg"
+    left: Expression
+
+
+Expression = Union[Plus, Minus, Times, Over, Power, Root, Negative, int]  # noqa: UP007  # read by Pydantic
 
 
 class Cat(BaseModel):
@@ -451,8 +503,19 @@ def test_a_model_that_holds_itself_is_checked_once() -> None:
     assert [(finding.code, finding.subject) for finding in findings] == [("recursive", "Node.next")]
     checked = model_schema(CheckedNode)[0]
     assert checked["properties"]["below"] == {"bsonType": "array", "items": {"bsonType": "object"}}
+    writer = model_schema(Writer)[0]["properties"]["books"]["items"]
+    assert writer["properties"]["by"]["bsonType"] == "object"
     tree = model_schema(Tree)[0]["properties"]
     assert tree["root"] == tree["spare"]
+
+
+def test_models_that_hold_each_other_are_checked_two_levels_deep() -> None:
+    """Kinds of nodes that hold each other do not make a schema of every path through them."""
+    schema, findings = model_schema(create_model("Formula", root=(Expression, ...)))
+    kinds = schema["properties"]["root"]["anyOf"]
+    assert [choice.get("required") for choice in kinds] == [None, *[["left", "right"]] * 6, ["left"]]
+    assert len(str(schema)) < 20_000
+    assert {finding.code for finding in findings} == {"recursive"}
 
 
 def test_a_union_of_models_is_a_union_of_documents() -> None:

@@ -37,6 +37,9 @@ Node = Mapping[str, Any]
 
 # Items of these types that are different in Python are different to the server: a date may lose its microseconds.
 _TOLD_APART: Final = frozenset({"string", "int", "long", "bool", "objectId", "binData"})
+# How many models that hold themselves are checked within each other: kinds of nodes that hold each other would come to
+# as many schemas as there are paths through them.
+_LEVELS: Final = 2
 _DOCUMENTS: Final = frozenset({"model", "dataclass", "typed-dict", "dict"})
 # The wrappers of what they hold, in which nothing happens to the value that is dumped.
 _WITHIN: Final = {
@@ -256,7 +259,9 @@ class _Walk:
     def _definition_ref(self, node: Node, say: Say) -> Schema:
         name = node["schema_ref"]
         known = self._known[name]
-        if name in self._under_way:
+        if name not in _reached(known, self._known):
+            return self.of(known, say)
+        if name in self._under_way or len(self._under_way) >= _LEVELS:
             say("recursive", "what lies below is not checked: the model holds itself, and a validator cannot")
             return of_types("object") if _innermost(known)["type"] in _DOCUMENTS else {}
         self._under_way.append(name)
@@ -363,6 +368,23 @@ def _is_written(node: Node) -> bool:
     if str(how.get("type")).startswith("function-") and not _is_pydantics(how["function"]):
         return not str(how.get("when_used")).startswith("json")
     return isinstance(node.get("schema"), Mapping) and _is_written(node["schema"])
+
+
+def _reached(node: Node, known: Mapping[str, Node]) -> set[str]:
+    """Return the names of the definitions that a node leads to."""
+    reached: set[str] = set()
+    waiting: list[Any] = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            name = each.get("schema_ref")
+            if isinstance(name, str) and name not in reached:
+                reached.add(name)
+                waiting.append(known.get(name))
+            waiting += [value for key, value in each.items() if key not in ("metadata", "default")]
+        elif isinstance(each, (list, tuple)):
+            waiting += each
+    return reached
 
 
 def _innermost(node: Node) -> Node:
