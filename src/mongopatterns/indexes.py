@@ -302,7 +302,7 @@ def _refused(index: Index) -> Iterable[tuple[bool, str]]:
     yield bool(wild) and kinds != [1], "a wildcard index is ascending"
     yield bool(wild) and index.unique, "a wildcard index cannot keep values unique: name the path"
     yield bool(wild) and index.sparse, "a wildcard index leaves out what is missing by itself"
-    yield index.projection is not None and paths != ["$**"], "projection= goes with the wildcard index '$**' alone"
+    yield index.projection is not None and wild != ["$**"], "projection= goes with the wildcard index '$**' alone"
     yield len(inclusive) > 1, "projection= names paths that are in, or paths that are not, and no mixture"
     yield bool(places) and places != list(range(places[0], places[-1] + 1)), "keys of text stand next to each other"
     yield any(_EVERYTHING in path for path in text) and text != ["$**"], "the text of all fields is '$**' alone"

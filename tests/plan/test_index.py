@@ -70,6 +70,7 @@ def test_expiry_that_is_none(after: Any) -> None:
         (("$**", "a"), {}, "no other keys"),
         ((("$**", -1),), {}, "ascending"),
         (("a.$**",), {"projection": {"a": 1}}, "alone"),
+        ((("$**", "text"),), {"projection": {"a": 1}}, "alone"),
         (("$**",), {"projection": {"a": 1, "b": 0}}, "no mixture"),
         (("$**",), {"projection": {}}, "dict of paths"),
         (("$**",), {"projection": {"a": True}}, "1 or 0"),

@@ -50,8 +50,9 @@ def _of_series(spec: Any, index: Index) -> Iterator[tuple[bool, str]]:
         yield placed, "has no collation where places are measured: say collation={'locale': 'simple'}"
     for path, operator, value in _terms(index.where or {}):
         measured = _is_measured(spec, path) and operator != "$exists"
-        unfit = operator == "$type" or any(part is None or isinstance(part, (Mapping, list)) for part in _parts(value))
-        unfit |= path == spec.timeseries.time and not all(isinstance(part, dt.datetime) for part in _parts(value))
+        parts = list(value) if operator in ("$in", "$all") else [value]
+        unfit = operator == "$type" or any(part is None or isinstance(part, (Mapping, list)) for part in parts)
+        unfit |= path == spec.timeseries.time and not all(isinstance(part, dt.datetime) for part in parts)
         yield measured and unfit, f"cannot ask {path!r}, which is measured, for {operator} {value!r:.100}"
 
 
@@ -70,7 +71,3 @@ def _terms(where: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
             yield from ((path, operator, value) for operator, value in test.items())
         else:
             yield path, "$eq", test
-
-
-def _parts(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) and value else [value]
