@@ -35,6 +35,7 @@ from pydantic import (
     SecretStr,
     SerializeAsAny,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     WrapSerializer,
     WrapValidator,
@@ -629,6 +630,14 @@ def _core_schema(schema: dict[str, Any]) -> tuple[Any, list[str]]:
             return schema
 
     return field_of(Items)
+
+
+def test_what_is_dumped_as_it_happens_to_be_is_open() -> None:
+    """SerializeAsAny in the form of older versions of Pydantic; a serializer of Pydantic's own with its type."""
+    own = {"type": "function-wrap", "function": TypeAdapter, "schema": {"type": "any"}}
+    assert _core_schema({"type": "int", "serialization": own}) == ({}, ["any-type"])
+    typed = {"type": "function-plain", "function": TypeAdapter, "return_schema": {"type": "str"}}
+    assert _core_schema({"type": "int", "serialization": typed}) == ({"bsonType": "string"}, [])
 
 
 def test_an_instance_of_an_enum_is_one_of_its_values() -> None:

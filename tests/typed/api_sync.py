@@ -14,6 +14,7 @@ from mongopatterns import (
     Cascade,
     CascadeResult,
     CascadeSpec,
+    CleanText,
     Count,
     CountDistinct,
     Counter,
@@ -21,6 +22,7 @@ from mongopatterns import (
     Decision,
     Distinct,
     Durability,
+    Finding,
     Join,
     JoinSpec,
     Loader,
@@ -38,7 +40,9 @@ from mongopatterns import (
     ReportSpec,
     SumMap,
     Totals,
+    Validator,
     Window,
+    to_document,
 )
 from mongopatterns.typing import CollectionLike, DatabaseLike, DocumentT, Number
 
@@ -142,3 +146,16 @@ def pages(database: Database[dict[str, Any]]) -> None:
     Pager(database, "messages")  # type: ignore[arg-type]
     PagerSpec("messages", [("at", -1)])  # type: ignore[call-arg]
     PagerSpec("messages", sort="at")  # type: ignore[arg-type]
+
+
+def validators(database: Database[dict[str, Any]]) -> None:
+    validator = Validator.from_model(User, level="moderate", action="warn", by_alias=False)
+    assert_type(validator, Validator)
+    assert_type(validator.unexpressed, tuple[Finding, ...])
+    assert_type(validator.options, dict[str, Any])
+    assert_type(to_document({"a": 1}), dict[str, Any])
+    assert_type(CleanText(max_length=5)("a"), str)
+    database.create_collection("users", **validator.options)
+    Validator({"a": 1}, "moderate")  # type: ignore[call-arg]
+    Validator({"a": 1}, level="off")  # type: ignore[arg-type]
+    CleanText(5)  # type: ignore[call-arg]

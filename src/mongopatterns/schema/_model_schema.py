@@ -309,7 +309,9 @@ class _Walk:
         kind = how.get("type", "")
         if str(how.get("when_used", "always")).startswith("json"):
             return None
-        if kind == "any":
+        # (`SerializeAsAny`, in newer versions of Pydantic and in older ones)
+        wrapped = how.get("schema") if kind == "function-wrap" and node["type"] != "function-plain" else None
+        if kind == "any" or (wrapped or {}).get("type") == "any":
             say("any-type", "takes everything: it is dumped as what it happens to be", severity=Severity.WARNING)
             return {}
         if not kind.startswith("function-"):
