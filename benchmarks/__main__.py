@@ -32,6 +32,7 @@ from benchmarks import (
     membership,
     paging,
     reports,
+    schema,
     sizes,
 )
 from benchmarks._rows import QUICK, Effort, Measurable
@@ -47,6 +48,7 @@ PATTERNS: Final[tuple[ModuleType, ...]] = (
     reports,
     paging,
     buffer,
+    schema,
     sizes,
     imports,
 )

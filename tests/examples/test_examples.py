@@ -166,6 +166,18 @@ refused: [True, True, True, True, True]
 taken: True
 model: placed is a naive datetime
 """
+SCHEMA = """\
+changes: 5, blocked: ["Index('mail', unique=True) becomes unique"]
+nothing was done: 1 change is blocked
+removed: [0, 2]
+1/5 create collection: time series
+2/5 change collection: validator (strict, error)
+3/5 change index: Index('mail', unique=True) becomes unique
+4/5 create index: Index.ttl('expires_at', after=2592000)
+5/5 create index: Index('user_id', unique=True)
+left to change: 0
+found: ['unknown-index']
+"""
 
 PRINTED = {
     "buffer_async.py": BUFFER,
@@ -196,6 +208,8 @@ PRINTED = {
     "reports_sync.py": REPORTS,
     "reservation_async.py": RESERVATION,
     "reservation_sync.py": RESERVATION,
+    "schema_async.py": SCHEMA,
+    "schema_sync.py": SCHEMA,
     "slots_async.py": SLOTS,
     "slots_sync.py": SLOTS,
     "unique_code_async.py": UNIQUE_CODE,

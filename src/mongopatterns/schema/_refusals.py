@@ -44,7 +44,7 @@ def _of_series(spec: Any, index: Index) -> Iterator[tuple[bool, str]]:
     compares = (index.collation or spec.collation or {"locale": "simple"})["locale"] != "simple"
     for path, kind in index.keys:
         measured = _is_measured(spec, path)
-        odd = kind == "hashed" or path.endswith("$**")
+        odd = kind == "hashed" or path.endswith("$**") or (kind == "2dsphere" and path == spec.timeseries.time)
         yield measured and odd, f"cannot be: {path!r} is measured, and such an index is for the meta field"
         placed = measured and kind == "2dsphere" and compares
         yield placed, "has no collation where places are measured: say collation={'locale': 'simple'}"
