@@ -632,6 +632,21 @@ def _core_schema(schema: dict[str, Any]) -> tuple[Any, list[str]]:
     return field_of(Items)
 
 
+class OwnObjectId(ObjectId):
+    @classmethod
+    def make(cls, value: Any) -> OwnObjectId:
+        return cls(value)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return {"type": "function-plain", "function": {"type": "no-info", "function": cls.make}}
+
+
+def test_an_objectid_with_a_validator_of_its_own_is_an_objectid() -> None:
+    """A subclass of ObjectId that makes itself of text, as ODMs have one, is stored as what it is."""
+    assert field_of(OwnObjectId) == ({"bsonType": "objectId"}, [])
+
+
 def test_what_is_dumped_as_it_happens_to_be_is_open() -> None:
     """SerializeAsAny in the form of older versions of Pydantic; a serializer of Pydantic's own with its type."""
     own = {"type": "function-wrap", "function": TypeAdapter, "schema": {"type": "any"}}

@@ -15,6 +15,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
+from bson import Decimal128, ObjectId
+
 from mongopatterns.errors import UsageError
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.models import core_schema_of, object_id_text, stored
@@ -295,6 +297,9 @@ class _Walk:
         return self.of(node["schema"], say)
 
     def _function_plain(self, node: Node, say: Say) -> Schema:
+        owner = getattr(_function(node), "__self__", None)
+        if isinstance(owner, type) and issubclass(owner, (ObjectId, Decimal128)):  # (as Beanie's PydanticObjectId is)
+            return of_class(owner, say)
         evidence = f"takes everything: {_name_of(_function(node))}() alone decides what it is"
         say("custom-validator", evidence, "Validate after a type", Severity.WARNING)
         return {}
