@@ -1,0 +1,170 @@
+# Generated from tests/aio/test_health.py by tools/generate_sync.py.
+# Do not edit: change the source and run "make generate".
+"""Health: alive whatever the server does, ready when the primary answers, and a reason each time that it does not."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymongo.errors import InvalidOperation, OperationFailure, ServerSelectionTimeoutError, WaitQueueTimeoutError
+
+from mongopatterns import Health, HealthState, SlowQueries, UsageError
+from mongopatterns._driver_sync import pause, settle, together
+from mongopatterns.testing import EmbeddedMongo
+
+# PyMongo's asynchronous monitor leaves a socket to the collector when it is closed while it tries to connect.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture
+def connect(client: Any) -> Iterator[Any]:
+    """Provide clients of the driver that is tested, each closed in the end."""
+    made: list[Any] = []
+
+    def connected(uri: str, **options: Any) -> Any:
+        made.append(type(client)(uri, **options))
+        return made[-1]
+
+    yield connected
+    for own in made:
+        settle(own.close())
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def leaderless() -> Iterator[Any]:
+    """Provide a set of three of which one is left: it answers, and is no primary."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MONGOPATTERNS_TEST_URI", raising=False)  # somebody's own server must not be killed
+        with EmbeddedMongo(members=3) as server:
+            primary = server.wait_for_primary()
+            server.kill((primary + 1) % 3)
+            server.kill(primary)
+            yield server
+
+
+def test_a_server_that_answers_is_ready(client: Any) -> None:
+    """The verdict is true, has no error, and is JSON."""
+    report = Health(client).ready()
+    assert report
+    assert report.state is HealthState.READY
+    assert report.error is None
+    assert report.seconds < 5
+    assert json.loads(json.dumps(report.to_dict()))["ok"] is True
+
+
+def test_ready_is_one_command_that_everybody_may_send(connect: Any, mongopatterns_server: Any) -> None:
+    """It is a ping, and says who asks; whatever else is forbidden, it is answered."""
+    sent = SlowQueries(threshold=0)
+    own = connect(mongopatterns_server.uri, event_listeners=[sent])
+    data = {"failCommands": ["hello", "serverStatus", "find", "listDatabases"], "errorCode": 8000}
+    with mongopatterns_server.fail_point("failCommand", data=data):
+        assert Health(own).ready()
+    (shape,) = sent.snapshot().shapes
+    assert (shape.command, shape.count, shape.comment) == ("ping", 1, "mongopatterns.health.ready")
+
+
+def test_a_server_that_is_gone_is_unreachable_and_the_process_is_alive(connect: Any) -> None:
+    """Readiness fails in time and keeps the driver's error; liveness does not ask."""
+    with EmbeddedMongo(members=0) as server:
+        own = connect(server.uri)
+        health = Health(own)
+        assert health.ready(timeout=5)
+        server.kill(0)
+        health.ready(timeout=0.3)  # the connection that was open breaks
+        report = health.ready(timeout=0.3)
+        assert not report
+        assert report.state is HealthState.UNREACHABLE
+        assert isinstance(report.error, ServerSelectionTimeoutError)
+        with pytest.raises(ServerSelectionTimeoutError):
+            report.require()
+        assert health.live().state is HealthState.ALIVE
+        server.restart(0)
+        assert health.ready(timeout=10)
+
+
+def test_a_pool_without_a_free_connection_is_no_server_that_is_gone(
+    connect: Any, mongopatterns_server: Any, mongopatterns_db_name: str
+) -> None:
+    """The only connection is busy: the server was not asked, and the verdict says so. Afterwards it is ready."""
+    own = connect(mongopatterns_server.uri, maxPoolSize=1, waitQueueTimeoutMS=100)
+    health = Health(own)
+    assert health.ready(timeout=5)
+    data = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1000}
+
+    def busy() -> Any:
+        return own[mongopatterns_db_name].things.find_one({})
+
+    def asked() -> Any:
+        pause(0.3)
+        return [health.ready(timeout=timeout) for timeout in (0.1, None)]
+
+    with mongopatterns_server.fail_point("failCommand", data=data):
+        _, reports = together([busy, asked])
+    for report in reports:
+        assert not report
+        assert report.state is HealthState.POOL_EXHAUSTED
+        assert isinstance(report.error, WaitQueueTimeoutError)
+    assert health.ready(timeout=5)
+
+
+def test_members_without_a_primary_are_told_apart(connect: Any, leaderless: Any) -> None:
+    """One member of three answers: that is an election, or a lost majority, and no server that is gone."""
+    own = connect(leaderless.uri)
+    health = Health(own)
+    deadline = time.monotonic() + 30
+    report = health.ready(timeout=0.5)
+    while report.state is not HealthState.NO_PRIMARY and time.monotonic() < deadline:
+        report = health.ready(timeout=0.5)
+    assert report.state is HealthState.NO_PRIMARY
+    assert isinstance(report.error, ServerSelectionTimeoutError)
+    assert health.live()
+
+
+def test_a_wrong_password_is_told_and_not_shown(connect: Any, mongopatterns_server: Any) -> None:
+    """The server answers, and refuses: no restart and no waiting mends that. The password is nowhere."""
+    own = connect(mongopatterns_server.uri, username="ann", password="hunter2")
+    report = Health(own).ready(timeout=5)
+    assert report.state is HealthState.AUTH_FAILED
+    assert isinstance(report.error, OperationFailure)
+    assert "hunter2" not in repr(report)
+    assert "hunter2" not in repr(report.to_dict())
+
+
+def test_a_server_that_does_not_answer_in_time_is_told(connect: Any, mongopatterns_server: Any) -> None:
+    """It was reached and asked; the verdict comes when the time is up."""
+    own = connect(mongopatterns_server.uri)
+    health = Health(own)
+    assert health.ready(timeout=5)
+    data = {"failCommands": ["ping"], "blockConnection": True, "blockTimeMS": 1000}
+    with mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=data):
+        report = health.ready(timeout=0.2)
+    assert report.state is HealthState.TIMED_OUT
+
+
+def test_a_mistake_of_the_program_is_raised(client: Any, connect: Any, mongopatterns_server: Any) -> None:
+    """A client that was closed, a command that the server does not know, a timeout that is none: no verdict."""
+    health = Health(client)
+    with pytest.raises(UsageError, match="timeout"):
+        health.ready(timeout=0)
+    data = {"failCommands": ["ping"], "errorCode": 59}
+    with (
+        mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=data),
+        pytest.raises(OperationFailure, match="failpoint"),
+    ):
+        health.ready()
+    own = connect(mongopatterns_server.uri)
+    own.admin.command("ping")
+    settle(own.close())
+    with pytest.raises(InvalidOperation):
+        Health(own).ready()
