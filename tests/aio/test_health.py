@@ -89,6 +89,7 @@ async def test_a_server_that_is_gone_is_unreachable_and_the_process_is_alive(con
         assert (await health.live()).state is HealthState.ALIVE
         server.restart(0)
         assert await health.ready(timeout=10)
+        await settle(own.close())  # while it is there: the driver takes leave of it
 
 
 async def test_a_pool_without_a_free_connection_is_no_server_that_is_gone(

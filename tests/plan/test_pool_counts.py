@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import monitoring
 
-from mongopatterns import PoolAlert, PoolMonitor, UsageError
+from mongopatterns import PoolAlert, PoolMonitor, SlowQueries, UsageError
 from mongopatterns.client._pool_counts import PoolCounts
 
 A, B = ("a", 27017), ("/tmp/mongodb.sock", None)
@@ -191,3 +192,16 @@ def test_a_callback_may_ask_the_monitor() -> None:
     for number in (1, 2):
         monitor.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, number, None))
     assert seen == [2]
+
+
+def test_a_forked_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections are not its parent's, and a lock that another thread held at the fork is not waited for."""
+    monitor, queries = PoolMonitor(), SlowQueries(threshold=0)
+    monitor.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.1))
+    monitor._counting.lock.acquire()
+    queries._watching.lock.acquire()
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    assert monitor.snapshot().servers == ()
+    monitor.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.1))
+    assert monitor.snapshot().in_use == 1
+    assert queries.snapshot().shapes == ()
