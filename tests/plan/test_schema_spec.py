@@ -49,6 +49,11 @@ def only(*specs: Any) -> CollectionSpec:
         ({"timeseries": SERIES, "indexes": [Index("a", where={"b": None})]}, "cannot ask 'b'"),
         ({"timeseries": SERIES, "indexes": [Index("a", where={"$or": [{"b": {"$type": "int"}}]})]}, "cannot ask 'b'"),
         ({"timeseries": SERIES, "indexes": [Index("a", where={"ts": {"$gt": 1}})]}, "cannot ask 'ts'"),
+        (
+            {"timeseries": SERIES, "indexes": [Index("a", where={"b": 1}, collation={"locale": "en"})]},
+            "a filter or a collation",
+        ),
+        ({"timeseries": SERIES, "indexes": [Index(("ts", "2dsphere"))]}, "'ts' is measured"),
         ({"expire_after": 5}, "use Index.ttl for another field"),
         ({"clustered": True, "expire_after": 0.5}, "whole seconds"),
         ({"capped_size": 5, "clustered": True}, "cannot be capped"),

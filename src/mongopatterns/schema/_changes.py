@@ -165,7 +165,8 @@ class SchemaProgress:
         number: Its number, from 1.
         total: How many there are.
         state: `"started"`, `"running"` or `"done"`.
-        done: While an index is built, the part that is done, from 0 to 1; None where the server does not tell.
+        done: While an index is built, the part of a pass that is done, from 0 to 1: documents are read, then keys are
+            stored. Of indexes that are built together, it is told of the first.
     """
 
     change: SchemaChange

@@ -42,6 +42,7 @@ def _of_series(spec: Any, index: Index) -> Iterator[tuple[bool, str]]:
     yield index.expire_after is not None, "cannot delete: say expire_after= in TimeSeries"
     yield index.is_text, "cannot hold text"
     compares = (index.collation or spec.collation or {"locale": "simple"})["locale"] != "simple"
+    yield index.where is not None and compares, "has a filter or a collation, not both"
     for path, kind in index.keys:
         measured = _is_measured(spec, path)
         odd = kind == "hashed" or path.endswith("$**") or (kind == "2dsphere" and path == spec.timeseries.time)
