@@ -324,6 +324,12 @@ async def test_what_cannot_be_changed(db: Any) -> None:
     assert (await schema(db, CollectionSpec("series", validator=ADULT)).plan()).blocked
     with pytest.raises(SchemaDrift):
         await schema(db, *wrong).apply()
+    (change,) = (
+        await schema(db, QuotaSpec("series", path="q", key_field="u", windows=[Window.hour(1)])).plan()
+    ).changes
+    assert change.blocked is not None
+    assert "cannot be unique" in change.blocked.evidence
+    assert not await schema(db, CollectionSpec("series")).plan()
 
 
 # What is changed -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The command line: `mongopatterns demo` and `mongopatterns schema`.
 
-`_schema` is the second. Of the demo, `_app` holds the commands and what they print, `_demo` runs the scenarios, `_rows` reads the data, `_table`
-renders the result, and `scenarios` has one file for each comparison.
+`_schema` is the second. Of the demo, `_app` holds the commands and what they print, `_demo` runs the scenarios, `_rows`
+reads the data, `_table` renders the result, and `scenarios` has one file for each comparison.
 """
 
 from __future__ import annotations

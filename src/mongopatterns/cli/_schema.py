@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.parse import unquote_plus
 
 import typer
@@ -98,7 +98,6 @@ def apply(
             done = schema.apply(planned, drop=not keep_replaced, on_progress=_tell)
         except SchemaDrift as drift:
             _end(drift.plan, as_json=as_json)
-            raise  # (it has ended)
         _print(done, as_json=as_json)
 
 
@@ -113,7 +112,7 @@ def _print(shown: SchemaPlan, *, as_json: bool) -> None:
     typer.echo(json.dumps(shown.to_dict(), indent=2) if as_json else str(shown))
 
 
-def _end(shown: SchemaPlan, *, as_json: bool) -> None:
+def _end(shown: SchemaPlan, *, as_json: bool) -> NoReturn:
     _print(shown, as_json=as_json)
     raise typer.Exit(1 if shown else 0)
 

@@ -1,4 +1,4 @@
-# What can be imported from `mongopatterns.schema`: read by type checkers, and by `__init__.py` when a name is asked for.
+# What can be imported from `mongopatterns.schema`: for type checkers, and for `__init__.py` when a name is asked for.
 
 from ._changes import SchemaChange, SchemaChangeKind, SchemaPlan, SchemaProgress
 from ._collection_spec import CollectionSpec, SchemaSpec, SearchIndex, TimeSeries

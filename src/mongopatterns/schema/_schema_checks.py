@@ -15,7 +15,7 @@ from pymongo.errors import OperationFailure
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.indexes import Index
 from mongopatterns.paths import flat, leaves_expression
-from mongopatterns.schema._changes import SchemaChange, Duplicates, Violations
+from mongopatterns.schema._changes import Duplicates, SchemaChange, Violations
 from mongopatterns.schema._options_diff import Command
 from mongopatterns.verdicts import as_json
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.indexes import Index
-from mongopatterns.schema._changes import SchemaChange, SchemaChangeKind, Duplicates
+from mongopatterns.schema._changes import Duplicates, SchemaChange, SchemaChangeKind
 from mongopatterns.schema._collection_spec import CollectionSpec
 from mongopatterns.schema._options_diff import Command, command, creation, options_changes
 from mongopatterns.schema._stored import Meaning, StoredCollection, StoredIndex, default_name, meaning_of
