@@ -71,9 +71,6 @@ _FEATURES: Final[Mapping[Feature, tuple[tuple[int, ...], bool]]] = {
 }
 _SPLIT_IN_6_0: Final = ((6, 0, 9), (6, 1))  # it came to this line of versions, and not to the next
 
-# Sections of `serverStatus` that are long, or slow to make.
-_LEFT_OUT: Final = ("metrics", "wiredTiger", "tcmalloc", "locks", "repl", "opLatencies", "catalogStats", "indexStats")
-
 _CONVERT: Final = (
     "Run a replica set, which may have a single member: start mongod with --replSet rs0, run rs.initiate() once, and "
     "connect with replicaSet=rs0"
@@ -158,8 +155,8 @@ class DeploymentPlan:
         hello = greeting.told()
         if hello is None:  # nobody refuses it, and without it nothing can be told
             raise greeting.error  # type: ignore[misc]
-        status = {"serverStatus": 1, **dict.fromkeys(_LEFT_OUT, 0), "comment": _comment()}
-        connections = _connections((yield Ask("admin", status)).told())
+        # (whole, for tiers that take no options with it)
+        connections = _connections((yield Ask("admin", _command("serverStatus"))).told())
         report = _report(build, hello, greeting, connections, tls=self._tls)
         if required.majority:
             report = replace(report, majority=(yield from self._majority(report)))
