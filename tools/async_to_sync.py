@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 # What is irregular, one line each: "race": "race_threads", or dotted, "asyncio.sleep": "time.sleep". A rule
 # that matches in no source fails the run, so it comes with its first use and goes with its last.
 RENAMES: dict[str, str] = {
+    "AbstractAsyncContextManager": "AbstractContextManager",
+    "asynccontextmanager": "contextmanager",
+    "make_async_client": "make_client",
     "race": "race_threads",
+    "shared_async_client": "shared_client",
 }
 # With more exceptions than this, it is our own names that are irregular.
 MOST_RENAMES = 15

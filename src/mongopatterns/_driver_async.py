@@ -37,6 +37,11 @@ def bind(
     return collection
 
 
+def current_loop() -> Any:
+    """Return the event loop that this runs in."""
+    return asyncio.get_running_loop()
+
+
 async def settle(value: T | Awaitable[T]) -> T:
     """Wait for what the driver handed back, if it is something to wait for: PyMongo and Motor differ here."""
     if inspect.isawaitable(value):

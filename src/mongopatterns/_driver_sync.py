@@ -39,6 +39,11 @@ def bind(
     return collection
 
 
+def current_loop() -> Any:
+    """Return the event loop that this runs in: threads have none."""
+    return None
+
+
 def settle(value: T) -> T:
     """Return what the driver handed back: here it is always the thing itself."""
     return value

@@ -145,7 +145,8 @@ def test_shells_are_thin(path: Path) -> None:
     # Whether calls travel together is the one question of the first, which waits for neither; what a full buffer, a
     # spool and a failure ask for is that of the second.
     if path.name not in ("_combining_async.py", "_intake_async.py"):
-        assert waits >= statements / 10
+        if path.name != "_factory_async.py":  # a client is made without a word to the server
+            assert waits >= statements / 10
         decisions = [node for node in ast.walk(tree) if isinstance(node, (ast.If, ast.For, ast.While))]
         assert [ast.unparse(node) for node in decisions if not is_sending(node)] == [], "a decision in a shell"
 
