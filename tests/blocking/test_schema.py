@@ -636,8 +636,9 @@ def test_misuse(db: Any, commands: Any) -> None:
     bound = schema(db, CollectionSpec("c"))
     with pytest.raises(UsageError, match="spec"):
         Schema(db, [CollectionSpec("c")])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="target"):
-        Schema(db.client, SchemaSpec([]))
+    for target in (db.client, db["c"]):
+        with pytest.raises(UsageError, match="target"):
+            Schema(target, SchemaSpec([]))
     for options in ({"drop_unknown": "c.a_1"}, {"drop_unknown": ["a_1"]}):
         with pytest.raises(UsageError, match="drop_unknown"):
             bound.plan(**options)  # type: ignore[arg-type]

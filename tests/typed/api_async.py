@@ -17,7 +17,9 @@ from mongopatterns import (
     AsyncCappedSet,
     AsyncCascade,
     AsyncCounter,
+    AsyncDeployment,
     AsyncDocuments,
+    AsyncHealth,
     AsyncJoin,
     AsyncKeyedSet,
     AsyncLoader,
@@ -25,21 +27,27 @@ from mongopatterns import (
     AsyncQuota,
     AsyncRateLimiter,
     AsyncReport,
+    AsyncSchema,
     AsyncSlots,
     AsyncUniqueCode,
     Avg,
     CappedSetSpec,
     CascadeResult,
     CascadeSpec,
+    CollectionSpec,
     Count,
     CounterSpec,
     CountOf,
     Decision,
+    DeploymentReport,
     DocumentSpec,
+    Feature,
     Field,
     GroupBy,
+    HealthReport,
     HeldSlot,
     Histogram,
+    Index,
     JoinExplanation,
     JoinManyResult,
     JoinOutcome,
@@ -53,6 +61,7 @@ from mongopatterns import (
     LoaderSpec,
     Many,
     MemberResult,
+    MergeResult,
     One,
     Page,
     PageOf,
@@ -68,6 +77,10 @@ from mongopatterns import (
     ReportSpec,
     Reservation,
     Rollover,
+    SchemaChange,
+    SchemaPlan,
+    SchemaSpec,
+    SearchIndex,
     Settlement,
     SettleOutcome,
     Slot,
@@ -77,6 +90,7 @@ from mongopatterns import (
     Sum,
     TimeBuckets,
     Times,
+    TimeSeries,
     Top,
     Totals,
     UniqueCodeSpec,
@@ -433,3 +447,30 @@ async def pages(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorData
     AsyncPager(database, "messages")  # type: ignore[arg-type]
     PagerSpec("messages", [("at", -1)])  # type: ignore[call-arg]
     PagerSpec("messages", sort="at")  # type: ignore[arg-type]
+
+
+SCHEMA = SchemaSpec(
+    [
+        CollectionSpec("users", indexes=[Index("mail", unique=True), Index.ttl("at", after=dt.timedelta(days=1))]),
+        CollectionSpec("views", timeseries=TimeSeries("at", granularity="hours"), search_indexes=[SearchIndex()]),
+        CHAT,
+        CascadeSpec("questions", children=[("responses", "_id", "question")]),
+    ]
+)
+
+
+async def schemas(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDatabase[dict[str, Any]]) -> None:
+    AsyncSchema(motor, SCHEMA)
+    schema = AsyncSchema(database, SCHEMA)
+    plan = await schema.plan(drop_unknown=["users.a_1"], usage=True, timeout=5)
+    assert_type(plan, SchemaPlan)
+    assert_type(plan.changes, tuple[SchemaChange, ...])
+    assert_type(await schema.apply(plan, drop=False, on_progress=print), SchemaPlan)
+    assert_type(await schema.verify(), SchemaPlan)
+    merged = await schema.merge_duplicates("users", Index("mail", unique=True), keep=[("at", -1)])
+    assert_type(merged, MergeResult)
+    await schema.merge_duplicates("users", Index("mail"))  # type: ignore[call-arg]
+    await schema.plan("users")  # type: ignore[call-arg]
+    AsyncSchema(database, [Index("a")])  # type: ignore[arg-type]
+    SchemaSpec([Index("a")])  # type: ignore[list-item]
+    TimeSeries("at", granularity="days")  # type: ignore[arg-type]

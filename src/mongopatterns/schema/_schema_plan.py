@@ -66,12 +66,14 @@ _LONGEST_PAUSE: Final = 1.0
 _FIRST_LOOK: Final = 0.05
 
 
-def checked(spec: object) -> SchemaSpec:
-    """Return what is the spec of a schema.
+def checked(target: object, spec: object) -> SchemaSpec:
+    """Return what is the spec of a schema, if there is a database for it.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If it is none, or the target is a collection.
     """
+    if hasattr(type(target), "find_one_and_update"):
+        raise UsageError("target", "expected a database, got a collection: pass collection.database")
     if not isinstance(spec, SchemaSpec):
         raise UsageError("spec", f"expected SchemaSpec([...]), got {spec!r:.100}")
     return spec

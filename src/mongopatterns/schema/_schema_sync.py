@@ -39,7 +39,7 @@ class Schema:
     """
 
     def __init__(self, target: DatabaseLike[Any], spec: SchemaSpec) -> None:
-        self.spec = checked(spec)
+        self.spec = checked(target, spec)
         bound: Any = driver.bind(target, "schema", Durability.MAJORITY)
         self._collection = bound
         self._options = {"codec_options": bound.codec_options}

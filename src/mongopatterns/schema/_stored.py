@@ -128,7 +128,7 @@ def read_index(listed: Mapping[str, Any], timeseries: Mapping[str, Any] | None =
         language=None if weights is None else listed.get("default_language", "english"),
         hidden=bool(listed.get("hidden")),
     )
-    is_own = listed["name"] == "_id_"
+    is_own = listed["name"] == "_id_" or bool(listed.get("clustered"))
     if timeseries is not None and "metaField" in timeseries:  # newer servers make one
         is_own |= keys == ((timeseries["metaField"], 1), (timeseries["timeField"], 1))
     return StoredIndex(listed["name"], meaning, keys, bool(listed.get("prepareUnique")), is_own)
