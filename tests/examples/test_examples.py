@@ -116,6 +116,16 @@ dead letters: [('insert', 8)]
 a hundredth as many batches, or fewer: True
 billed: 50.0
 """
+DEPLOYMENT = """\
+transactions: True, a majority answers: True
+kind: replica_set, findings: 0
+lacking: too-few-members, no-tls
+alive: True, the primary answers
+60% of the pool is in use
+80% of the pool is in use
+in use at most: 8, now: 0, refused: 0
+slow, 8 times: users filter={$where: ?, _id: ?}
+"""
 KEYED_SET = """50 of 80 are in, stored 50
 added: 1
 removed: 0
@@ -190,6 +200,8 @@ PRINTED = {
     "combining_sync.py": COMBINING_SYNC,
     "counter_async.py": COUNTER,
     "counter_sync.py": COUNTER,
+    "deployment_async.py": DEPLOYMENT,
+    "deployment_sync.py": DEPLOYMENT,
     "documents_async.py": DOCUMENTS,
     "documents_sync.py": DOCUMENTS,
     "joins_async.py": JOINS,

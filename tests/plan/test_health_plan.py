@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pymongo import MongoClient, errors
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, MongoClient, errors
 
-from mongopatterns import HealthReport, HealthState, UsageError
+import mongopatterns
+from mongopatterns import AsyncDeployment, AsyncHealth, HealthReport, HealthState, UsageError
 from mongopatterns.client._health_plan import HealthPlan
 from mongopatterns.client._health_sync import Health
 
@@ -88,6 +90,18 @@ def test_an_answer_for_the_world_names_no_host() -> None:
     report = PLAN.not_ready(error, GONE, 0.5)
     assert "db-7" not in json.dumps(report.to_dict())
     assert "db-7" in str(report.error)
+
+
+@pytest.mark.parametrize(("wrong", "twin"), [(AsyncHealth, "Health"), (AsyncDeployment, "Deployment")])
+def test_a_client_of_the_other_world_is_refused(wrong: Any, twin: str) -> None:
+    """Each class says which one to use instead; Motor's client is an asynchronous one."""
+    with MongoClient("mongodb://localhost:1", connect=False) as client, pytest.raises(UsageError, match=f"use {twin}$"):
+        wrong(client)
+    for kind in (AsyncMongoClient, AsyncIOMotorClient):
+        client = kind("mongodb://localhost:1", connect=False)
+        wrong(client)
+        with pytest.raises(UsageError, match=f"use Async{twin}$"):
+            getattr(mongopatterns, twin)(client)
 
 
 def test_what_is_no_client_is_refused() -> None:

@@ -68,6 +68,10 @@ from mongopatterns import (
     PagerExplanation,
     PagerSpec,
     Param,
+    PoolAlert,
+    PoolMonitor,
+    PoolPlan,
+    PoolSnapshot,
     QuotaSpec,
     Rate,
     RateDecision,
@@ -75,6 +79,7 @@ from mongopatterns import (
     Ratio,
     ReportExplanation,
     ReportSpec,
+    Requirements,
     Reservation,
     Rollover,
     SchemaChange,
@@ -86,6 +91,9 @@ from mongopatterns import (
     Slot,
     SlotOutcome,
     SlotsSpec,
+    SlowCommand,
+    SlowQueries,
+    SlowSnapshot,
     Stored,
     Sum,
     TimeBuckets,
@@ -474,3 +482,31 @@ async def schemas(database: AsyncDatabase[dict[str, Any]], motor: AsyncIOMotorDa
     AsyncSchema(database, [Index("a")])  # type: ignore[arg-type]
     SchemaSpec([Index("a")])  # type: ignore[list-item]
     TimeSeries("at", granularity="days")  # type: ignore[arg-type]
+
+
+async def deployments(client: AsyncMongoClient[dict[str, Any]], motor: AsyncIOMotorClient[dict[str, Any]]) -> None:
+    AsyncHealth(motor)
+    needs = Requirements(transactions=True, min_version=(6, 0), features=(Feature.CHANGE_STREAMS,))
+    report = await AsyncDeployment(client).check(needs, timeout=5)
+    assert_type(report, DeploymentReport)
+    assert_type(report.has_client_bulk_write, bool)
+    assert_type(report.version, tuple[int, ...])
+    assert_type(await AsyncHealth(client).live(), HealthReport)
+    assert_type(await AsyncHealth(client).ready(timeout=1), HealthReport)
+    Requirements(True)  # type: ignore[call-arg]
+    Requirements(features=("change_streams",))  # type: ignore[arg-type]
+    Requirements(transaction=True)  # type: ignore[call-arg]
+    await AsyncDeployment(client).check(transactions=True)  # type: ignore[call-arg]
+    await AsyncHealth(client).ready(1)  # type: ignore[call-arg]
+
+
+def monitors(plan: PoolPlan) -> None:
+    pool = PoolMonitor(budget=plan, thresholds=(0.5,), on_threshold=lambda alert: assert_type(alert, PoolAlert))
+    slow = SlowQueries(threshold=0.1, on_slow=lambda command: assert_type(command, SlowCommand))
+    AsyncMongoClient[dict[str, Any]](event_listeners=[pool, slow])
+    assert_type(pool.snapshot(), PoolSnapshot)
+    assert_type(slow.snapshot(), SlowSnapshot)
+    assert_type(slow.snapshot().shapes[0].collection, str | None)
+    PoolMonitor(10)  # type: ignore[call-arg]
+    PoolMonitor(budget="10")  # type: ignore[arg-type]
+    SlowQueries(on_slow=print, threshold="1")  # type: ignore[arg-type]

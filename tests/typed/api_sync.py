@@ -20,9 +20,13 @@ from mongopatterns import (
     Counter,
     CounterSpec,
     Decision,
+    Deployment,
+    DeploymentReport,
     Distinct,
     Durability,
     Finding,
+    Health,
+    HealthReport,
     Join,
     JoinSpec,
     Loader,
@@ -38,6 +42,7 @@ from mongopatterns import (
     Report,
     ReportExplanation,
     ReportSpec,
+    Requirements,
     SumMap,
     Totals,
     Validator,
@@ -159,3 +164,11 @@ def validators(database: Database[dict[str, Any]]) -> None:
     Validator({"a": 1}, "moderate")  # type: ignore[call-arg]
     Validator({"a": 1}, level="off")  # type: ignore[arg-type]
     CleanText(5)  # type: ignore[call-arg]
+
+
+def deployments(client: MongoClient[dict[str, Any]]) -> None:
+    assert_type(Deployment(client).check(Requirements(min_version=(6, 0)), timeout=5), DeploymentReport)
+    assert_type(Health(client).live(), HealthReport)
+    assert_type(Health(client).ready(timeout=1), HealthReport)
+    Deployment(client).check(timeout="5")  # type: ignore[arg-type]
+    Health(client).live(timeout=1)  # type: ignore[call-arg]

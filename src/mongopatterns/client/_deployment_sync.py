@@ -25,11 +25,11 @@ class Deployment:
             goes there: the user must be allowed to read it.
 
     Raises:
-        UsageError: If it is no client.
+        UsageError: If it is no client, or one of the other world.
     """
 
     def __init__(self, client: Any) -> None:
-        check_client(client)
+        check_client(client, "Deployment")
         self._client = client
         # (the one place where the driver tells it)
         tls = client.options.pool_options._ssl_context is not None  # noqa: SLF001

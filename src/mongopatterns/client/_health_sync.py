@@ -24,11 +24,11 @@ class Health:
         client: The client of the driver that the application uses, so that its pool is asked too.
 
     Raises:
-        UsageError: If it is no client.
+        UsageError: If it is no client, or one of the other world.
     """
 
     def __init__(self, client: Any) -> None:
-        check_client(client)
+        check_client(client, "Health")
         self._client = client
         self._plan = HealthPlan()
 
