@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
 from bson.son import SON
+from pydantic import BaseModel, Field
 from pymongo.errors import DuplicateKeyError, WriteError
 
 from mongopatterns import (
@@ -17,6 +20,7 @@ from mongopatterns import (
     CollectionSpec,
     Index,
     LoaderSpec,
+    ObjectIdStr,
     QuotaSpec,
     SchemaChangeKind,
     SchemaDrift,
@@ -290,6 +294,30 @@ async def test_unfit_documents_block_a_strict_validator(db: Any) -> None:
     await db.users.delete_many({"age": {"$lt": 18}})
     await bound.apply()
     assert not await bound.plan()
+
+
+class Plan(str, Enum):
+    FREE = "free"
+    PAID = "paid"
+
+
+class User(BaseModel):
+    id: ObjectIdStr = Field(alias="_id")
+    mail: str = Field(max_length=100, pattern=r"^\S+@\S+$")
+    born: dt.date | None = None
+    plan: Plan = Plan.FREE
+    balance: Decimal = Decimal(0)
+    tags: list[str] = []
+    score: float = Field(0.5, gt=0)
+
+
+async def test_a_validator_from_a_model_is_found_as_it_was_set(db: Any) -> None:
+    """What a model says is stored and compared as it is: a second plan is empty."""
+    bound = schema(db, CollectionSpec("users", validator=Validator.from_model(User, level="moderate")))
+    await bound.apply()
+    assert not await bound.plan()
+    with pytest.raises(WriteError):
+        await db.users.insert_one({"mail": 5})
 
 
 async def test_what_is_found_between_planning_and_applying(db: Any) -> None:
@@ -616,6 +644,35 @@ async def test_merging_stops_at_its_limit(db: Any) -> None:
     assert [one["_id"] for one in await db.c.find().sort("_id", 1).to_list(None)] == [0, 1, 2]
     assert {one["_id"] for one in (*first.removed, *second.removed)} == set(range(3, 30))
     assert second.to_dict()["complete"]
+
+
+@pytest.mark.parametrize(
+    ("index", "documents", "left"),
+    [
+        (Index("a", unique=True), [{}, {"a": None}, {"a": 1}], [0, 2]),
+        (Index("a", unique=True, sparse=True), [{}, {"a": None}, {}, {"a": None}], [0, 1, 2]),
+        (Index("a", unique=True, where={"b": 1}), [{"a": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 1}], [0, 1]),
+        (
+            Index("a", unique=True, collation={"locale": "en", "strength": 2}),
+            [{"a": "x"}, {"a": "X"}, {"a": "y"}],
+            [0, 2],
+        ),
+        (Index("a", "b.c", unique=True), [{"a": 1, "b": {"c": 1}}, {"a": 1, "b": [{"c": 1}]}, {"a": 1}], [0, 2]),
+        (
+            Index("a", unique=True),
+            [{"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 2.0}}, {"a": {"c": 2, "b": 1}}],
+            [0, 2],
+        ),
+    ],
+)
+async def test_merging_takes_what_the_index_would_refuse(
+    db: Any, index: Index, documents: list[dict[str, Any]], left: list[int]
+) -> None:
+    """What goes is what the index could not have beside what stays, and nothing else; then it can be built."""
+    await db.c.insert_many([{"_id": number, **one} for number, one in enumerate(documents)])
+    await schema(db, CollectionSpec("c", indexes=[index])).merge_duplicates("c", index, keep=[("_id", 1)])
+    assert [one["_id"] for one in await db.c.find().sort("_id", 1).to_list(None)] == left
+    await db.c.create_index(index.keys, **index.options)
 
 
 async def test_merging_in_lists(db: Any) -> None:

@@ -11,15 +11,15 @@ from pymongo.errors import OperationFailure
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import bson_identity
 from mongopatterns.indexes import Index
-from mongopatterns.schema._schema_checks import duplicate_groups
-from mongopatterns.schema._steps import Round, Send, Steps
+from mongopatterns.schema._schema_checks import duplicate_groups, indexed
+from mongopatterns.schema._steps import Send, Steps
 from mongopatterns.specs import check_sort
 from mongopatterns.verdicts import Verdict
 
 __all__ = ["MergeResult", "merging"]
 
 MOST: Final = 100_000
-_GROUPS: Final = 100  # values that are looked at in one go
+_VALUES: Final = 100  # that are looked at in one go
 _AT_ONCE: Final = 8
 _COMMENT: Final = "mongopatterns.schema.merge_duplicates"
 
@@ -58,63 +58,50 @@ def merging(
     """Remove all but the first of each value, a hundred values at a time."""
     used = index.collation or default
     collation = {} if used is None else {"collation": dict(used)}
-    order = dict(keep)
-    order.setdefault("_id", 1)
+    order = {**dict(keep), "_id": dict(keep).get("_id", 1)}
     removed: list[dict[str, Any]] = []
     while True:
-        groups = yield from _groups(collection, index, collation)
-        if not groups:
-            return MergeResult(tuple(removed), complete=True)
-        found = yield from _ordered(collection, [one for group in groups for one in group["ids"]], order)
-        places = {bson_identity(key): place for place, key in enumerate(found)}
+        values = yield from _shared(collection, index, collation)
+        if not values or len(removed) >= limit:
+            return MergeResult(tuple(removed), complete=not values)
         going: dict[Any, dict[str, Any]] = {}
-        for group in groups:
-            ranked = sorted(
-                (one for one in group["ids"] if bson_identity(one) in places),
-                key=lambda one: places[bson_identity(one)],
-            )
-            # (one that goes already, for another of its values, is not the one that stays)
-            staying = [one for one in ranked if bson_identity(one) not in going]
-            for one in staying[1:]:
-                going[bson_identity(one)] = _query(index, one, group["value"])
+        for start in range(0, len(values), _AT_ONCE):
+            queries = [_having(index, value) for value in values[start : start + _AT_ONCE]]
+            most = limit + len(going) + 1
+            answers = yield [_ranked(collection, query, order, most, collation) for query in queries]
+            for query, answer in zip(queries, answers, strict=True):
+                ids = [one["_id"] for one in _reply(answer)["cursor"]["firstBatch"]]
+                # (one that goes already, for another of its values, is not the one that stays)
+                staying = [one for one in ids if bson_identity(one) not in going]
+                going |= {bson_identity(one): {"_id": {"$eq": one}, **query} for one in staying[1:]}
         wanted = list(going.values())[: limit - len(removed)]
         for start in range(0, len(wanted), _AT_ONCE):
-            steps: Round = [_removal(collection, query, collation) for query in wanted[start : start + _AT_ONCE]]
-            replies = [_reply(answer) for answer in (yield steps)]
-            removed += [reply["value"] for reply in replies if reply.get("value") is not None]
-        if len(removed) >= limit:
-            left = yield from _groups(collection, index, collation)
-            return MergeResult(tuple(removed), complete=not left)
+            answers = yield [_removal(collection, query, collation) for query in wanted[start : start + _AT_ONCE]]
+            gone = [_reply(answer).get("value") for answer in answers]
+            removed += [one for one in gone if one is not None]
 
 
-def _groups(collection: str, index: Index, collation: Mapping[str, Any]) -> Steps[list[dict[str, Any]]]:
-    stages = duplicate_groups(index)
-    grouping = stages[-2]["$group"]
-    together = {"_id": grouping["_id"], "number": grouping["number"], "ids": {"$push": "$_id.id"}}
-    shown = {"_id": 0, "value": "$_id", "ids": 1}
-    pipeline = [*stages[:-2], {"$group": together}, stages[-1], {"$limit": _GROUPS}, {"$project": shown}]
-    asked = {"aggregate": collection, "pipeline": pipeline, "cursor": {"batchSize": _GROUPS}, "allowDiskUse": True}
+def _shared(collection: str, index: Index, collation: Mapping[str, Any]) -> Steps[list[dict[str, Any]]]:
+    """Return some of the values that several documents have."""
+    pipeline = [*duplicate_groups(index), {"$limit": _VALUES}, {"$project": {"_id": 0, "value": "$_id"}}]
+    asked = {"aggregate": collection, "pipeline": pipeline, "cursor": {"batchSize": _VALUES}, "allowDiskUse": True}
     (answer,) = yield [Send({**asked, **collation, "comment": _COMMENT})]
-    found: list[dict[str, Any]] = _reply(answer)["cursor"]["firstBatch"]
-    return found
+    return [one["value"] for one in _reply(answer)["cursor"]["firstBatch"]]
 
 
-def _ordered(collection: str, ids: Sequence[Any], order: Mapping[str, int]) -> Steps[list[Any]]:
-    """Return ids in the order of their documents."""
-    stages: list[dict[str, Any]] = [
-        {"$match": {"_id": {"$in": list(ids)}}},
-        {"$sort": dict(order)},
-        {"$group": {"_id": None, "ids": {"$push": "$_id"}}},
-    ]
-    (answer,) = yield [Send({"aggregate": collection, "pipeline": stages, "cursor": {}, "comment": _COMMENT})]
-    batch = _reply(answer)["cursor"]["firstBatch"]
-    return batch[0]["ids"] if batch else []
-
-
-def _query(index: Index, one: Any, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Find a document if it still has the value that it shares with others."""
+def _having(index: Index, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the documents that have a value, if they still have it."""
     values = zip(index.keys, value.values(), strict=True)
-    return {"_id": {"$eq": one}, "$and": [{path: {"$eq": shared}} for (path, _), shared in values]}
+    return {"$and": [*indexed(index), *({path: {"$eq": shared}} for (path, _), shared in values)]}
+
+
+def _ranked(
+    collection: str, query: Mapping[str, Any], order: Mapping[str, int], most: int, collation: Mapping[str, Any]
+) -> Send:
+    """Read the ids of the documents that have a value, the one that stays first."""
+    asked = {"find": collection, "filter": query, "sort": dict(order), "projection": {"_id": 1}, "limit": most}
+    one_answer = {"batchSize": most, "allowDiskUse": True}
+    return Send({**asked, **one_answer, **collation, "comment": _COMMENT})
 
 
 def _removal(collection: str, query: Mapping[str, Any], collation: Mapping[str, Any]) -> Send:

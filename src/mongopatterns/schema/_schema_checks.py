@@ -19,7 +19,7 @@ from mongopatterns.schema._changes import Duplicates, SchemaChange, Violations
 from mongopatterns.schema._options_diff import Command
 from mongopatterns.verdicts import as_json
 
-__all__ = ["answered", "counting", "duplicate_groups", "question"]
+__all__ = ["answered", "counting", "duplicate_groups", "indexed", "question"]
 
 SAMPLES: Final = 5
 _MILLISECONDS: Final = 60_000
@@ -63,12 +63,7 @@ def duplicate_groups(index: Index) -> list[dict[str, Any]]:
     field are read only where that holds no list, because the index then has only what stands in it together.
     """
     names = {f"k{place}": path for place, (path, _) in enumerate(index.keys)}
-    roots = [path.split(".")[0] for path in names.values()]
-    shared = sorted({root for root in roots if roots.count(root) > 1})
-    conditions: list[dict[str, Any]] = [] if index.where is None else [dict(index.where)]
-    conditions += [{"$nor": [{root: {"$type": "array"}}]} for root in shared]
-    if index.sparse:
-        conditions.append({"$or": [{path: {"$exists": True}} for path in names.values()]})
+    conditions = indexed(index)
     values = {name: _values(path) for name, path in names.items()}
     return [
         *([{"$match": {"$and": conditions}}] if conditions else []),
@@ -85,6 +80,18 @@ def duplicate_groups(index: Index) -> list[dict[str, Any]]:
         },
         {"$match": {"number": {"$gt": 1}}},
     ]
+
+
+def indexed(index: Index) -> list[dict[str, Any]]:
+    """List what must hold of a document for it to be looked at: it is in the index, and told by its paths alone."""
+    paths = [path for path, _ in index.keys]
+    roots = [path.split(".")[0] for path in paths]
+    shared = sorted({root for root in roots if roots.count(root) > 1})
+    conditions: list[dict[str, Any]] = [] if index.where is None else [dict(index.where)]
+    conditions += [{"$nor": [{root: {"$type": "array"}}]} for root in shared]
+    if index.sparse:
+        conditions.append({"$or": [{path: {"$exists": True}} for path in paths]})
+    return conditions
 
 
 def _values(path: str) -> dict[str, Any]:
