@@ -151,6 +151,8 @@ def test_a_snapshot_is_json_and_does_not_change() -> None:
     counts.opened(B, 2)
     assert [server.server for server in before.servers] == ["/tmp/mongodb.sock", "a:27017"]
     assert before.open == 1
+    alert = PoolAlert("a:27017", 0.6, 6, 10)
+    assert json.loads(json.dumps(alert.to_dict())) == {"server": "a:27017", "threshold": 0.6, "in_use": 6, "limit": 10}
     told = json.loads(json.dumps(before.to_dict()))
     assert told["servers"][0]["open"] == 1
     assert told["servers"][0]["waits"]["inf"] == 0

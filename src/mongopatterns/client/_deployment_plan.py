@@ -59,7 +59,7 @@ _WIRE_VERSIONS: Final[Mapping[int, tuple[int, int]]] = {
     27: (8, 2),
 }
 
-# What has transactions and change streams.
+# What has transactions and change streams, in every version that is not too old altogether.
 _SETS: Final = (TopologyKind.REPLICA_SET, TopologyKind.SHARDED)
 # Since which version there is a feature, and whether it needs one of these.
 _FEATURES: Final[Mapping[Feature, tuple[tuple[int, ...], bool]]] = {
@@ -230,7 +230,7 @@ def _report(
         replica_set=hello.get("setName"),
         members=tuple(sorted((*hello.get("hosts", ()), *hello.get("passives", ())))),
         writable=bool(hello.get("isWritablePrimary", hello.get("ismaster"))),
-        transactions=kind in _SETS and version >= ((4, 0) if kind is TopologyKind.REPLICA_SET else (4, 2)),
+        transactions=kind in _SETS,
         majority=None,
         tls=tls,
         clock_difference=difference,
@@ -320,9 +320,8 @@ def _lacking(report: DeploymentReport, required: Requirements) -> list[Finding]:
 
 
 def _without(report: DeploymentReport) -> str:
-    if report.kind in _SETS:
-        return f"MongoDB {_text(report.version)} has none of this on a {_name(report.kind)}"
-    return f"it is a {_name(report.kind)} server, and this needs a replica set or a sharded cluster"
+    what = "a standalone server" if report.kind is TopologyKind.STANDALONE else "a server that was never initiated"
+    return f"it is {what}, and this needs a replica set or a sharded cluster"
 
 
 def _feature(feature: Feature, report: DeploymentReport) -> Finding:
@@ -400,10 +399,6 @@ def _warning(code: str, subject: str, evidence: str, remedy: str = "") -> Findin
 
 def _text(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
-
-
-def _name(kind: TopologyKind) -> str:
-    return {TopologyKind.NOT_INITIATED: "not yet initiated"}.get(kind, kind.value.replace("_", " "))
 
 
 def _times(number: int, one: str, several: str) -> str:
