@@ -95,7 +95,7 @@ def test_a_budget_below_the_pool_is_what_thresholds_are_parts_of(connect: Any, m
     def find() -> Any:
         return own.app.things.find_one({})
 
-    with mongopatterns_server.fail_point("failCommand", data=blocking(300)):
+    with mongopatterns_server.fail_point("failCommand", data=blocking(800)):
         together([find, find])
     assert [(alert.in_use, alert.limit) for alert in alerts] == [(2, 2)]
 
@@ -169,18 +169,18 @@ def test_a_slow_command_is_found_by_its_shape_and_without_its_values(
 ) -> None:
     """The quick one is not told, the slow ones are one shape, and what they looked for is nowhere."""
     told: list[SlowCommand] = []
-    slow = SlowQueries(threshold=0.1, on_slow=told.append)
+    slow = SlowQueries(threshold=0.5, on_slow=told.append)
     own = connect(mongopatterns_server.uri, event_listeners=[slow])
     users = own[mongopatterns_db_name].users
     users.insert_one({"password": SECRET})
-    with mongopatterns_server.fail_point("failCommand", mode={"times": 2}, data=blocking(150)):
+    with mongopatterns_server.fail_point("failCommand", mode={"times": 2}, data=blocking(600)):
         assert users.find_one({"password": SECRET}, comment="login")
         assert users.find_one({"password": "wrong"}, comment="login") is None
     assert users.find_one({"password": SECRET})
     (shape,) = slow.snapshot().shapes
     assert shape.shape == f"find {mongopatterns_db_name}.users filter={{password: ?}}"
     assert (shape.count, shape.failed, shape.collection, shape.comment) == (2, 0, "users", "login")
-    assert shape.worst >= 0.15
+    assert shape.worst >= 0.6
     assert len(told) == 2
     assert SECRET not in repr([told, slow.snapshot(), vars(slow), vars(slow._watching)])
 
