@@ -1,0 +1,123 @@
+"""Who shares a client: by process, loop and arguments; closed when the last one leaves, and by nobody else."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from mongopatterns import UsageError
+from mongopatterns._shared import Shared
+
+
+class Closing:
+    """Something that counts how often it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> str:
+        self.closed += 1
+        return "closed"
+
+
+class Loop:
+    """Something that may be over."""
+
+    def __init__(self) -> None:
+        self.over = False
+
+    def is_closed(self) -> bool:
+        return self.over
+
+
+def test_the_last_one_closes() -> None:
+    """All who ask with one key have one client; it is closed once, by the last who leaves."""
+    shared = Shared()
+    leases = [shared.take("key", None, Closing) for _ in range(3)]
+    client = leases[0].client
+    assert {id(lease.client) for lease in leases} == {id(client)}
+    assert [shared.give_back(lease, None) for lease in leases] == [None, None, "closed"]
+    assert (client.closed, len(shared)) == (1, 0)
+    assert shared.take("key", None, Closing).client is not client
+
+
+def test_keys_and_loops_have_their_own() -> None:
+    """Other arguments and another loop are another client, each counted by itself."""
+    shared, loop = Shared(), Loop()
+    leases = [shared.take(key, at, Closing) for key in "ab" for at in (None, loop)]
+    assert len({id(lease.client) for lease in leases}) == len(shared) == 4
+    assert [shared.give_back(lease, at) for lease, at in zip(leases, (None, loop) * 2, strict=True)] == ["closed"] * 4
+
+
+def test_a_loop_that_ended_takes_its_clients_along() -> None:
+    """What was never left in a loop that is closed is forgotten: nobody could close it, and nobody is given it."""
+    shared, loop = Shared(), Loop()
+    left = shared.take("key", loop, Closing)
+    loop.over = True
+    shared.take("other", None, Closing)
+    assert len(shared) == 1
+    assert left.client.closed == 0
+
+
+def test_a_client_is_left_where_it_was_entered() -> None:
+    """Another loop cannot give it back: it is told so, and the client stays open for its own."""
+    shared, mine, other = Shared(), Loop(), Loop()
+    lease = shared.take("key", mine, Closing)
+    with pytest.raises(UsageError, match="shared_client: it is left in another event loop than it was entered in"):
+        shared.give_back(lease, other)
+    assert shared.give_back(lease, mine) == "closed"
+
+
+def test_a_fork_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a child nothing is shared with the parent, nothing of the parent's is closed, and leaving it is refused."""
+    shared = Shared()
+    inherited = shared.take("key", None, Closing)
+    monkeypatch.setattr("mongopatterns._shared.os.getpid", lambda: -5)
+    shared.after_fork()
+    assert len(shared) == 0
+    mine = shared.take("key", None, Closing)
+    assert mine.client is not inherited.client
+    with pytest.raises(UsageError, match="of which this one, -5, is a fork: enter it in the child"):
+        shared.give_back(inherited, None)
+    assert shared.give_back(mine, None) == "closed"
+    assert inherited.client.closed == 0
+
+
+def test_a_client_that_cannot_be_made_leaves_nothing() -> None:
+    """An error while making it reaches the caller, and the next one tries again."""
+    shared = Shared()
+
+    def fail() -> Any:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        shared.take("key", None, fail)
+    assert len(shared) == 0
+    assert shared.give_back(shared.take("key", None, Closing), None) == "closed"
+
+
+def test_threads_never_meet_a_closed_client() -> None:
+    """Of threads that enter and leave, each has a client that is open as long as it is in."""
+    shared = Shared()
+    seen: list[bool] = []
+    made: list[Closing] = []
+
+    def make() -> Closing:
+        made.append(Closing())
+        return made[-1]
+
+    def work() -> None:
+        for _ in range(300):
+            lease = shared.take("key", None, make)
+            seen.append(lease.client.closed == 0)
+            shared.give_back(lease, None)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (all(seen), len(seen), len(shared)) == (True, 2400, 0)
+    assert {each.closed for each in made} == {1}
