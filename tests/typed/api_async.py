@@ -69,9 +69,11 @@ from mongopatterns import (
     PagerSpec,
     Param,
     PoolAlert,
+    PoolBudget,
     PoolMonitor,
     PoolPlan,
     PoolSnapshot,
+    Profile,
     QuotaSpec,
     Rate,
     RateDecision,
@@ -96,6 +98,7 @@ from mongopatterns import (
     SlowSnapshot,
     Stored,
     Sum,
+    Tier,
     TimeBuckets,
     Times,
     TimeSeries,
@@ -104,6 +107,8 @@ from mongopatterns import (
     UniqueCodeSpec,
     ValueOf,
     Window,
+    make_async_client,
+    shared_async_client,
 )
 from mongopatterns.typing import AsyncCollectionLike, AsyncDatabaseLike, DocumentT, Number
 
@@ -510,3 +515,23 @@ def monitors(plan: PoolPlan) -> None:
     PoolMonitor(10)  # type: ignore[call-arg]
     PoolMonitor(budget="10")  # type: ignore[arg-type]
     SlowQueries(on_slow=print, threshold="1")  # type: ignore[arg-type]
+
+
+async def clients() -> None:
+    budget = PoolBudget(tier=Tier.M0, processes=20, members=3, monitoring="poll", reserve=20)
+    assert_type(budget.plan(Profile.WEB), PoolPlan)
+    assert_type(Profile.ANALYTICS.why, dict[str, str])
+    asked = make_async_client("mongodb://h", profile=Profile.WEB, app_name="api", budget=budget, timeoutMS=500)
+    assert_type(asked, AsyncMongoClient[dict[str, Any]])
+    motor = make_async_client("mongodb://h", profile=Profile.WEB, app_name="api", client_class=AsyncIOMotorClient)
+    motor_again: AsyncIOMotorClient[dict[str, Any]] = motor
+    AsyncCounter(motor_again["app"], HITS)
+    async with shared_async_client("mongodb://h", profile=Profile.WEB, app_name="api") as client:
+        assert_type(client, AsyncMongoClient[dict[str, Any]])
+    make_async_client("mongodb://h", profile=Profile.WEB)  # type: ignore[call-overload]
+    make_async_client("mongodb://h", profile="web", app_name="api")  # type: ignore[call-overload]
+    shared_async_client("mongodb://h", profile=Profile.WEB, app_name="api", budget=5)  # type: ignore[call-overload]
+    PoolBudget(tier="M0", processes=1)  # type: ignore[arg-type]
+    PoolBudget(tier=Tier.M0)  # type: ignore[call-arg]
+    PoolBudget(limit=5, processes=1, monitoring="auto")  # type: ignore[arg-type]
+    Profile.WEB.maxPoolSize = 5  # type: ignore[misc]

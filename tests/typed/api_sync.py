@@ -37,6 +37,8 @@ from mongopatterns import (
     Pager,
     PagerExplanation,
     PagerSpec,
+    PoolBudget,
+    Profile,
     Quota,
     QuotaSpec,
     Report,
@@ -47,6 +49,8 @@ from mongopatterns import (
     Totals,
     Validator,
     Window,
+    make_client,
+    shared_client,
     to_document,
 )
 from mongopatterns.typing import CollectionLike, DatabaseLike, DocumentT, Number
@@ -172,3 +176,15 @@ def deployments(client: MongoClient[dict[str, Any]]) -> None:
     assert_type(Health(client).ready(timeout=1), HealthReport)
     Deployment(client).check(timeout="5")  # type: ignore[arg-type]
     Health(client).live(timeout=1)  # type: ignore[call-arg]
+
+
+def clients() -> None:
+    budget = PoolBudget(limit=100, processes=4)
+    made = make_client("mongodb://h", profile=Profile.WORKER, app_name="worker", budget=budget)
+    assert_type(made, MongoClient[dict[str, Any]])
+    with shared_client("mongodb://h", profile=Profile.WORKER, app_name="worker", durability=Durability.FAST) as client:
+        assert_type(client, MongoClient[dict[str, Any]])
+        hits = Counter(client["app"], HITS)
+        assert_type(hits, Counter)
+    make_client("mongodb://h", app_name="worker")  # type: ignore[call-overload]
+    shared_client("mongodb://h", profile=Profile.WORKER, app_name=5)  # type: ignore[call-overload]
