@@ -340,13 +340,13 @@ def _majority_found(report: DeploymentReport, required: Requirements) -> Sequenc
         evidence += ", or what was left of the call's)"
         remedy = "See with rs.status() which members are down or behind; majority writes wait for them"
         return (_error("no-majority", "majority", evidence, remedy),)
-    if report.kind is TopologyKind.SHARDED:
-        evidence, remedy = "a router does not tell: each shard has a majority of its own", ""
-    elif report.kind is TopologyKind.REPLICA_SET and report.writable:
-        evidence = "the read that would have told was refused"
-        remedy = "Name a database in the connection string that the user may read"
-    else:
-        return ()  # said already: it is not initiated, or takes no writes
+    if report.kind is TopologyKind.SHARDED:  # (which is asked by default: nothing is wrong)
+        evidence = "a router does not tell: each shard has a majority of its own"
+        return (Finding("not-told", Severity.INFO, "majority", evidence),)
+    if report.kind is TopologyKind.NOT_INITIATED or not report.writable:
+        return ()  # said already
+    evidence = "the read that would have told was refused"
+    remedy = "Name a database in the connection string that the user may read"
     return (_warning("not-told", "majority", evidence, remedy),)
 
 
