@@ -118,7 +118,7 @@ def test_a_plan_says_how_it_was_found() -> None:
     assert str(plan).splitlines() == [
         "each node of M0 takes 500 connections, of which 50 are left to others",
         "20 processes x 1 client x (a pool of 20 + 2 monitors) = 440 connections to a server at most",
-        "maxPoolSize=20: one more each would not fit; 'web' asks for 50",
+        "maxPoolSize=20: one more each would not fit, and 50 are wanted",
         "look at it when a server has 300 connections (60 %) or 400 connections (80 %)",
     ]
     assert plan.alert_at == {60: 300, 80: 400}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,21 @@ def test_only_reports_read_elsewhere_than_from_the_primary() -> None:
     """ANALYTICS prefers secondaries; nobody else may miss what was just written."""
     assert Profile.ANALYTICS.readPreference == "secondaryPreferred"
     assert {each.readPreference for each in PROFILES if each is not Profile.ANALYTICS} == {"primary"}
+
+
+def test_the_page_has_these_numbers() -> None:
+    """The table of docs/client.md is what the profiles say, and options that it leaves out are alike in all."""
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    rows = {cells[0].strip("` "): [cell.strip() for cell in cells[1:]] for cells in tables(page)}
+    assert rows["option"] == ["`WEB`", "`WORKER`", "`SERVERLESS`", "`ANALYTICS`", "`TEST`"]
+    for option in Profile.WEB.options():
+        values = [str(profile.options()[option]) for profile in PROFILES]
+        assert rows.get(option) == values or len(set(values)) == 1, option
+
+
+def tables(page: str) -> list[list[str]]:
+    """Return the cells of each row of each table."""
+    return [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
 
 
 def test_a_changed_number_loses_its_reason() -> None:

@@ -204,9 +204,9 @@ class PoolBudget:
         clients = self.processes * self.pools_per_process
         where = f"each node of {self.tier.value}" if self.tier else "one server"
         who = f"{_number(self.processes, 'process', 'processes')} x {_number(self.pools_per_process, 'client')}"
-        bound = f"{profile.name!r} asks for no more"
+        bound = f"as {profile.name!r} wants it"
         if size < profile.maxPoolSize:
-            bound = f"one more each would not fit; {profile.name!r} asks for {profile.maxPoolSize}"
+            bound = f"one more each would not fit, and {profile.maxPoolSize} are wanted"
         alerts = [f"{count} connections ({part} %)" for part, count in _alerts(limit).items()]
         lines = [
             f"{where} takes {limit} connections, of which {reserve} are left to others",
