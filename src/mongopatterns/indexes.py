@@ -28,7 +28,7 @@ _PARTIAL: Final = ("$all", "$eq", "$exists", "$gt", "$gte", "$in", "$lt", "$lte"
 _PLACES: Final = ("$geoIntersects", "$geoWithin")
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class Index:
     """Name the keys and options of one index.
 
@@ -127,9 +127,7 @@ class Index:
             raise UsageError("Index.ttl", "the server deletes nothing by _id: use a field that holds a date")
         index = cls(path, where=where, name=name)
         if _EVERYTHING in path:
-            raise UsageError(
-                "Index.ttl", "a wildcard index deletes nothing: name the field that holds the date"
-            )
+            raise UsageError("Index.ttl", "a wildcard index deletes nothing: name the field that holds the date")
         object.__setattr__(index, "expire_after", seconds)
         return index
 
@@ -137,6 +135,25 @@ class Index:
         """Return the index as it is written, without its options."""
         keys = (repr(path) if kind == 1 else repr((path, kind)) for path, kind in self.keys)
         return f"Index({', '.join(keys)})"
+
+    def __repr__(self) -> str:
+        """Return the index as it is written, with what is said of it."""
+        keys = str(self).removeprefix("Index(").removesuffix(")")
+        names = (
+            "unique",
+            "sparse",
+            "hidden",
+            "where",
+            "collation",
+            "weights",
+            "default_language",
+            "projection",
+            "name",
+        )
+        options = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name)]
+        if self.expire_after is not None:
+            return f"Index.ttl({', '.join([keys, f'after={self.expire_after}', *options])})"
+        return f"Index({', '.join([keys, *options])})"
 
     @property
     def options(self) -> dict[str, Any]:

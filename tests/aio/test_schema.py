@@ -551,15 +551,17 @@ AFTER = SchemaSpec(
 )
 
 
+@pytest.mark.parametrize("planned", [False, True])
 @pytest.mark.parametrize("starts", ["empty", "changed"])
-async def test_many_apply_at_once(db: Any, starts: str) -> None:
-    """Of many that apply the same schema at the same moment all succeed, and the database is what it says."""
+async def test_many_apply_at_once(db: Any, starts: str, planned: bool) -> None:
+    """Of many that apply the same schema, or one plan, at the same moment all succeed: the database is what it says."""
     if starts == "changed":
         await AsyncSchema(db, BEFORE).apply()
     await db.c.insert_many([{"age": 18 + one, "u": one, "n": one} for one in range(50)])
+    plan = await AsyncSchema(db, AFTER).plan() if planned else None
 
     async def apply(_: int) -> bool:
-        await AsyncSchema(db, AFTER).apply()
+        await AsyncSchema(db, AFTER).apply(plan)
         return True
 
     report = await race(apply, times=12, concurrency=6)

@@ -551,15 +551,17 @@ AFTER = SchemaSpec(
 )
 
 
+@pytest.mark.parametrize("planned", [False, True])
 @pytest.mark.parametrize("starts", ["empty", "changed"])
-def test_many_apply_at_once(db: Any, starts: str) -> None:
-    """Of many that apply the same schema at the same moment all succeed, and the database is what it says."""
+def test_many_apply_at_once(db: Any, starts: str, planned: bool) -> None:
+    """Of many that apply the same schema, or one plan, at the same moment all succeed: the database is what it says."""
     if starts == "changed":
         Schema(db, BEFORE).apply()
     db.c.insert_many([{"age": 18 + one, "u": one, "n": one} for one in range(50)])
+    plan = Schema(db, AFTER).plan() if planned else None
 
     def apply(_: int) -> bool:
-        Schema(db, AFTER).apply()
+        Schema(db, AFTER).apply(plan)
         return True
 
     report = race_threads(apply, times=12, concurrency=6)

@@ -101,6 +101,21 @@ def test_what_the_server_refuses(keys: tuple[Any, ...], options: dict[str, Any],
         Index(*keys, **options)
 
 
+def test_printed_as_written() -> None:
+    """Its repr is what makes an equal index; its text leaves the options out."""
+    indexes = [
+        Index("a", ("b", -1), unique=True, where={"a": {"$gt": 1}}, collation={"locale": "en"}, name="x"),
+        Index.ttl("at", after=0),
+        Index.ttl("at", after=5, where={"a": 1}),
+        Index(("a", "text"), weights={"a": 2}, default_language="none", hidden=True),
+        Index("$**", projection={"a": 1}),
+    ]
+    for index in indexes:
+        assert eval(repr(index)) == index
+    assert repr(indexes[1]) == "Index.ttl('at', after=0)"
+    assert str(indexes[0]) == "Index('a', ('b', -1))"
+
+
 def test_ttl_of_what_cannot_expire() -> None:
     """The server deletes nothing by _id, and nothing by all paths."""
     for path in ("_id", "$**", "a.$**"):

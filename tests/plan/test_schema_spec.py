@@ -46,6 +46,7 @@ def only(*specs: Any) -> CollectionSpec:
         ({"timeseries": SERIES, "indexes": [Index(("a", "text"))]}, "cannot hold text"),
         ({"timeseries": SERIES, "indexes": [Index(("a", "hashed"))]}, "'a' is measured"),
         ({"timeseries": SERIES, "indexes": [Index("$**")]}, "is measured"),
+        ({"timeseries": SERIES, "indexes": [Index("meta.a", "b", sparse=True)]}, "cannot be sparse"),
         ({"timeseries": SERIES, "indexes": [Index("a", where={"b": None})]}, "cannot ask 'b'"),
         ({"timeseries": SERIES, "indexes": [Index("a", where={"$or": [{"b": {"$type": "int"}}]})]}, "cannot ask 'b'"),
         ({"timeseries": SERIES, "indexes": [Index("a", where={"ts": {"$gt": 1}})]}, "cannot ask 'ts'"),

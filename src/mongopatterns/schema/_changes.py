@@ -63,11 +63,12 @@ class SchemaChange:
     Attributes:
         kind: What it does.
         collection: In which collection.
-        what: To what, as it is written in a spec; with what is different.
+        what: To what, as it is written in a spec.
         cost: What it costs the server.
         risk: What may go wrong, or be different afterwards; empty if there is nothing to fear.
         commands: What is sent for it, one after the other.
         blocked: Why it cannot be done; None: it can.
+        was: What is changed in place, as it is; empty for other changes.
     """
 
     kind: SchemaChangeKind
@@ -77,6 +78,7 @@ class SchemaChange:
     risk: str = ""
     commands: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     blocked: Finding | None = None
+    was: str = ""
     undo: tuple[Mapping[str, Any], ...] = field(default=(), hash=False, repr=False, compare=False)
     check: Duplicates | Violations | None = field(default=None, hash=False, repr=False, compare=False)
 
@@ -91,6 +93,7 @@ class SchemaChange:
             "kind": self.kind.value,
             "collection": self.collection,
             "what": self.what,
+            "was": self.was,
             "cost": self.cost,
             "risk": self.risk,
             "commands": as_json([dict(command) for command in self.commands]),
@@ -145,7 +148,8 @@ class SchemaPlan:
         names = max((len(change.collection) for change in self.changes), default=0)
         for change in self.changes:
             sign = "!" if change.blocked else _SIGNS[change.kind.value.split()[0]]
-            yield f"{sign} {change.kind.value:{kinds}}  {change.collection:{names}}  {change.what}".rstrip()
+            was = f"  (now: {change.was})" if change.was else ""
+            yield f"{sign} {change.kind.value:{kinds}}  {change.collection:{names}}  {change.what}{was}"
             if change.blocked:
                 yield f"    blocked: {change.blocked.evidence}. {change.blocked.remedy}."
                 continue

@@ -129,21 +129,21 @@ def _series(spec: CollectionSpec, stored: StoredCollection) -> Iterator[SchemaCh
     if spec.seconds != has:
         risk = "" if spec.seconds is None else f"what is older than {spec.seconds} s is deleted within a minute or so"
         sent = command("collMod", spec.collection, expireAfterSeconds="off" if spec.seconds is None else spec.seconds)
-        yield _change(spec, f"expires after {spec.seconds} s, not {has}", risk, sent)
+        yield _change(spec, _expiry(spec.seconds), risk, sent, was=_expiry(has))
 
 
 def _granularity(spec: CollectionSpec, series: TimeSeries, has: str | None) -> Iterator[SchemaChange]:
     if series.granularity == has:
         return
     order = _GRANULARITIES
-    what = f"granularity {series.granularity!r}, not {has!r}"
+    what = f"granularity {series.granularity!r}"
     if has not in order or order.index(has) > order.index(series.granularity):
         evidence = f"its granularity is {has!r}, and can be made coarser, but not {series.granularity!r}"
         yield _blocked(spec, what, "fixed-option", evidence, "Say what it is, or copy it into a new collection")
         return
     steps = order[order.index(has) + 1 : order.index(series.granularity) + 1]
     sent = [command("collMod", spec.collection, timeseries={"granularity": step}) for step in steps]
-    yield _change(spec, what, "it cannot be made finer again", *sent)
+    yield _change(spec, what, "it cannot be made finer again", *sent, was=f"granularity {has!r}")
 
 
 def _adjustable(spec: CollectionSpec, stored: StoredCollection, wire: int) -> Iterator[SchemaChange]:
@@ -191,12 +191,18 @@ def _validator(spec: CollectionSpec, stored: StoredCollection) -> Iterator[Schem
         "metadata alone: stored documents are not read",
         "unfit writes are logged by the server, and done" if validator.action == "warn" else risks[validator.level],
         commands=(command("collMod", spec.collection, **validator.options),),
+        was=f"validator ({level}, {action})" if has.get("validator") else "no validator",
         check=Violations(validator.expression, blocks=strict),
     )
 
 
-def _change(spec: CollectionSpec, what: str, risk: str, *commands: Mapping[str, Any]) -> SchemaChange:
-    return SchemaChange(SchemaChangeKind.CHANGE_COLLECTION, spec.collection, what, _METADATA, risk, commands=commands)
+def _expiry(seconds: int | None) -> str:
+    return "expires never" if seconds is None else f"expires after {seconds} s"
+
+
+def _change(spec: CollectionSpec, what: str, risk: str, *commands: Mapping[str, Any], was: str = "") -> SchemaChange:
+    kind = SchemaChangeKind.CHANGE_COLLECTION
+    return SchemaChange(kind, spec.collection, what, _METADATA, risk, commands=commands, was=was)
 
 
 def _blocked(spec: CollectionSpec, what: str, code: str, evidence: str, remedy: str) -> SchemaChange:

@@ -47,6 +47,8 @@ def _of_series(spec: Any, index: Index) -> Iterator[tuple[bool, str]]:
         measured = _is_measured(spec, path)
         odd = kind == "hashed" or path.endswith("$**") or (kind == "2dsphere" and path == spec.timeseries.time)
         yield measured and odd, f"cannot be: {path!r} is measured, and such an index is for the meta field"
+        partly = index.sparse and measured and path != spec.timeseries.time
+        yield partly, f"cannot be sparse: {path!r} is measured"
         placed = measured and kind == "2dsphere" and compares
         yield placed, "has no collation where places are measured: say collation={'locale': 'simple'}"
     for path, operator, value in _terms(index.where or {}):

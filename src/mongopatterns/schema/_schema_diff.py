@@ -147,36 +147,41 @@ def _in_place(
 
 def _changed(spec: CollectionSpec, index: Index, wanted: Meaning, one: StoredIndex) -> SchemaChange:
     becomes_unique = wanted.unique and not one.meaning.unique
-    parts, risks, sent = [], [], []
+    was, risks, sent = [], [], []
 
     def modify(**options: Any) -> Command:
         return command("collMod", spec.collection, index={"name": one.name, **options})
 
     if one.preparing and not wanted.unique:
-        parts.append("takes equal values again")
+        was.append("refuses equal values")
         sent.append(modify(prepareUnique=False))
     if becomes_unique:
-        parts.append("becomes unique")
+        was.append("not unique")
         risks.append("from the first moment, writes that would store a second equal value fail")
         sent += [modify(prepareUnique=True), modify(unique=True)]
     if one.meaning.expire_after != wanted.expire_after:
-        parts.append(f"deletes after {wanted.expire_after} s, not {one.meaning.expire_after}")
+        was.append(_expiry(one.meaning.expire_after))
         risks.append(f"what is older than {wanted.expire_after} s is deleted within a minute or so")
         sent.append(modify(expireAfterSeconds=wanted.expire_after))
     if one.meaning.hidden != wanted.hidden:
-        parts.append("is hidden" if wanted.hidden else "is shown")
+        was.append("hidden" if one.meaning.hidden else "not hidden")
         risks.append("queries that use it read more" if wanted.hidden else "")
         sent.append(modify(hidden=wanted.hidden))
     return SchemaChange(
         SchemaChangeKind.CHANGE_INDEX,
         spec.collection,
-        f"{_written(index)} {', '.join(parts)}",
+        repr(index),
         "reads the index once; writes go on meanwhile" if becomes_unique else _METADATA,
         "; ".join(filter(None, risks)),
         commands=tuple(sent),
+        was=", ".join(was),
         undo=(modify(prepareUnique=False),) if becomes_unique else (),
         check=Duplicates(index, None) if becomes_unique else None,
     )
+
+
+def _expiry(seconds: int | None) -> str:
+    return "deletes nothing" if seconds is None else f"deletes after {seconds} s"
 
 
 # Built -------------------------------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ def _built(
     return SchemaChange(
         SchemaChangeKind.CREATE_INDEX,
         spec.collection,
-        _written(index),
+        repr(index),
         cost,
         "; ".join(risks),
         commands=(index_command(spec.collection, [definition]),),
@@ -254,16 +259,6 @@ def _name(index: Index, names: set[str]) -> str:
         name = f"{wanted}_{number}"
     names.add(name)
     return name
-
-
-def _written(index: Index) -> str:
-    """Write an index with all its options."""
-    shown = str(index).removesuffix(")").removeprefix("Index(")
-    names = ("unique", "sparse", "hidden", "where", "collation", "weights", "default_language", "projection")
-    options = [f"{name}={getattr(index, name)!r}" for name in names if getattr(index, name)]
-    if index.expire_after is not None:
-        return f"Index.ttl({', '.join([shown, f'after={index.expire_after}', *options])})"
-    return f"Index({', '.join([shown, *options])})"
 
 
 def _described(spec: CollectionSpec) -> str:

@@ -6,9 +6,9 @@ order; an error of the server is an answer too.
 To plan: one command for the collections of the spec, and one for the indexes of each that is there, eight at a time.
 Only where something has to change, documents are counted, and what stands in its way is looked for.
 
-To apply: what is planned is done, a change after the other. Others may do the same at the same moment, and an error
-that tells of that (the index is there, the collection is there, the index is gone) leads to a new plan, which has only
-what is still to be done. In the same way a plan that was interrupted is finished by the next.
+To apply: what is planned is done, a change after the other. Others may do the same at the same moment, and so an error
+(the index is there, the collection is there, the index is gone) leads to a new plan, which has only what is still to be
+done. In the same way a plan that was interrupted is finished by the next.
 """
 
 from __future__ import annotations
@@ -47,19 +47,20 @@ _RACES: Final = frozenset(
         26,  # NamespaceNotFound
         27,  # IndexNotFound
         48,  # NamespaceExists
-        67,  # CannotCreateIndex: a second index of text
         85,  # IndexOptionsConflict
         86,  # IndexKeySpecsConflict
         117,  # ConflictingOperationInProgress
+        125,  # CommandFailed: the index was modified by another thread
         276,  # IndexBuildAborted
-        359,  # CannotConvertIndexToUnique
-        11000,  # DuplicateKey
         11601,  # Interrupted, as index builds are by what was quicker
         12587,  # BackgroundOperationInProgressForNamespace
     }
 )
-_DATA: Final = frozenset({67, 359, 11000})
-"""Of these, what tells of documents as well: a second plan finds out what is in the way, a third one would not."""
+# What is no matter of who else is there: credentials, time that is over, and a majority that does not answer.
+_FINAL: Final = frozenset({13, 18, 50, 64, 100})
+_MOST_OTHERS: Final = 2
+"""How often a plan is made anew after any other error. It may tell of a change that somebody else has just made, like
+a granularity that is coarser by now; or of documents, which the new plan looks for and tells."""
 
 _MOST_RACES: Final = 60
 _LONGEST_PAUSE: Final = 1.0
@@ -251,11 +252,8 @@ class SchemaPlanner:
             if refused is None:
                 return replace(plan, changes=tuple(done))
             code = refused.code or 0
-            if (
-                code not in _RACES
-                or len(met) >= _MOST_RACES
-                or met.count(code) >= (2 if code in _DATA else _MOST_RACES)
-            ):
+            most = 0 if code in _FINAL else _MOST_RACES if code in _RACES else _MOST_OTHERS
+            if len(met) >= _MOST_RACES or met.count(code) >= most:
                 raise refused
             met.append(code)
             yield [Pause(min(0.02 * 2 ** min(len(met), 8), _LONGEST_PAUSE))]
