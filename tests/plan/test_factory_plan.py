@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given
@@ -142,6 +143,9 @@ def test_options_that_are_none_are_refused(given: dict[str, Any], message: str) 
         (f"{URI}/?maxPoolSize=many", r"the driver does not take the value of maxPoolSize"),
         (f"{URI}/?maxPoolSize", r"the driver does not take the value of maxPoolSize"),
         (f"{URI}/?readPreference=fastest", r"the driver does not take the value of readPreference"),
+        ("mongodb://u:a/b@h/", r"there is a / or a \? before the @: .*%2F and %3F"),
+        ("mongodb://u:a?b=c@h/", r"there is a / or a \? before the @"),
+        ("mongodb://h/?appName=a@b", r"there is a / or a \? before the @"),
         ("localhost", r"expected text that begins with mongodb:// or mongodb\+srv://"),
         (5, r"expected text that begins with"),
         (None, r"expected text that begins with"),
@@ -164,6 +168,8 @@ def test_what_a_uri_says_wrongly_is_refused(uri: Any, message: str) -> None:
         f"mongodb://u:{SECRET}%@h/",
         f"mongodb://u:{SECRET}@@h/",
         f"mongodb://u:a/{SECRET}@h/",
+        f"mongodb://u:{SECRET}/a@h/",
+        f"mongodb://u:{SECRET}?a@h/",
         f"mongodb://u:a/?{SECRET}=1@h/",
         f"mongodb://u:a?{SECRET}@h/",
         f"mongodb://u:a?{SECRET}=b@h/",
@@ -199,6 +205,19 @@ def test_no_repr_shows_a_password(caplog: pytest.LogCaptureFixture) -> None:
     assert SECRET not in shown
     with make_client(f"mongodb://u:{SECRET}@h/", profile=Profile.WEB, app_name="a", connect=False) as client:
         assert SECRET not in repr(client)
+
+
+def test_what_is_written_as_uris_want_it_passes() -> None:
+    """A name and a password with every special character, escaped; several hosts; a socket; an option with an @."""
+    user = quote_plus("u/?#[]@:%&;=")
+    for uri in (
+        f"mongodb://{user}:{user}@h:27018,i/db?authSource=admin&replicaSet=rs",
+        f"mongodb://{user}:{user}@%2Ftmp%2Fmongodb-27017.sock",
+        f"mongodb://{user}:{user}@h/?authMechanismProperties=SERVICE_NAME:a@b&authMechanism=GSSAPI",
+        "mongodb://h?maxPoolSize=3",
+        "mongodb://[::1]:27017/?readPreferenceTags=dc:ny&readPreferenceTags=&readPreference=nearest",
+    ):
+        assert settled(uri).uri == uri
 
 
 def test_options_are_those_of_the_driver() -> None:

@@ -133,14 +133,16 @@ class ClientPlan:
         """Return what a URI says in its options, as text."""
         if not isinstance(uri, str) or not uri.startswith(_SCHEMES):
             raise UsageError("uri", f"expected text that begins with {' or '.join(_SCHEMES)}")
+        rest = uri.partition("://")[2]
+        authority = re.split("[/?]", rest, maxsplit=1)[0]
+        if "@" in rest.removeprefix(authority) and "@" not in authority:
+            # The driver would take a part of the password for a port or an option, and might say so.
+            problem = "there is a / or a ? before the @: in a name or a password they are written as %2F and %3F"
+            raise UsageError("uri", f"{problem} (urllib.parse.quote_plus does that)")
         said: dict[str, str] = {}
-        text = uri.partition("?")[2]
-        for part in filter(None, re.split("[&;]", text)):
+        for part in filter(None, re.split("[&;]", rest.partition("?")[2])):
             given, _, value = part.partition("=")
             name = self._known.get(given.lower())
-            if name is None and "@" in text:
-                problem = "there is a question mark before an @: in a name or a password it is written as %3F"
-                raise UsageError("uri", f"{problem} (urllib.parse.quote_plus does that)")
             if name is None:
                 hint = f": {_HINTS[_MAX_TIME]}" if given.lower() == _MAX_TIME else self._nearest(given)
                 raise UsageError("uri", f"it has an option that the driver does not know{hint}")
