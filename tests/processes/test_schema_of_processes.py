@@ -52,7 +52,7 @@ def test_four_processes_at_once(mongopatterns_server: Any, mongopatterns_db: Any
 def test_killed_at_any_moment(mongopatterns_server: Any, mongopatterns_db: Any) -> None:
     """Whenever a process is killed, the next one finishes what it began, and no document is lost."""
     workers = specs()
-    for _ in range(6):
+    for _ in range(4):
         for name in ("users", "series", "events"):
             mongopatterns_db.drop_collection(name)
         Schema(mongopatterns_db, workers.OLD).apply()

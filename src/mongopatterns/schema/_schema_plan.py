@@ -237,7 +237,7 @@ class SchemaPlanner:
         drop: bool,
         on_progress: Callable[[SchemaProgress], Any] | None,
     ) -> Steps[SchemaPlan]:
-        allowed = None if given is None else {change.identity for change in given.changes}
+        allowed = None if given is None else {one for change in given.changes for one in _parts(change)}
         if given is not None and given.blocked:
             raise SchemaDrift(given)
         done: list[SchemaChange] = []
@@ -395,6 +395,14 @@ def _with_use(change: SchemaChange, uses: Mapping[str, str]) -> SchemaChange:
         return change
     use = uses.get(change.commands[0]["index"])
     return change if use is None else replace(change, risk=f"{use}; {change.risk}")
+
+
+def _parts(change: SchemaChange) -> list[tuple[str, str, str]]:
+    """Return what may be left to do of a change: of a replaced index, whose old one is gone, that it is built."""
+    half = (
+        [replace(change, kind=SchemaChangeKind.CREATE_INDEX)] if change.kind is SchemaChangeKind.REPLACE_INDEX else []
+    )
+    return [one.identity for one in (change, *half)]
 
 
 def _groups(changes: Sequence[SchemaChange]) -> list[list[SchemaChange]]:
