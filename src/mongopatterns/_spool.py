@@ -10,7 +10,9 @@ damage any: those are found by the CRC, and reading goes on with the next mark.
 What survives: without `fsync`, what was appended survives the end of the process, however sudden, and may be lost when
 the machine fails; with it, it survives that as well, for the price of a disk flush for each append.
 
-Locks are those of POSIX (`fcntl.lockf`): a forked child does not hold its parent's.
+Locks are those of POSIX (`fcntl.lockf`): a forked child does not hold its parent's. They are the process's, not the
+descriptor's: whoever closes any descriptor of a file gives up the process's lock on it. So what this process holds is
+never opened once more, under no other name either.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Final
 
 from bson import decode, encode
@@ -47,7 +49,8 @@ _LOG: Final = logging.getLogger("mongopatterns.spool")
 _MARK: Final = b"\xc5mp1"
 _HEAD: Final = struct.Struct("<4sII")
 _SUFFIX: Final = ".journal"
-_HELD: Final[set[Path]] = set()  # what this process has locked
+_HELD: Final[set[tuple[int, int]]] = set()  # what this process has locked: device and number of each file
+_GUARD: Final = RLock()  # one thread at a time opens and closes files, and with that takes and gives up locks
 _LARGEST: Final = 64 * 1024 * 1024  # bytes of a file, before another one is begun
 _OPTIONS: Final[CodecOptions[Any]] = ANY_UUID.with_options(
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
@@ -93,26 +96,29 @@ class _File:
     def begin(cls, path: Path, first: int) -> _File:
         """Make a file that is not there. It has its name when it is locked: before, somebody else might adopt it."""
         unlocked = path.with_suffix(".new")
-        descriptor = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
-        _lock(descriptor)
-        _HELD.add(path)
+        with _GUARD:
+            descriptor = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
+            _lock(descriptor)
+            _HELD.add(_identity(os.fstat(descriptor)))
         unlocked.rename(path)
         return cls(path, descriptor, 0, first)
 
     @classmethod
     def take(cls, path: Path) -> _File | None:
         """Open a file that nobody holds; None if somebody does, or it is gone."""
-        if path in _HELD:
-            return None  # (of this process: closing it once more would give up the lock)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
-        except FileNotFoundError:
-            return None
-        if not _lock(descriptor) or not path.exists():
-            os.close(descriptor)
-            return None
-        _HELD.add(path)
-        return cls(path, descriptor, os.fstat(descriptor).st_size, 0)
+        with _GUARD:
+            try:
+                if _identity(path.stat()) in _HELD:
+                    return None
+                descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+            except FileNotFoundError:
+                return None
+            if not _lock(descriptor) or not path.exists():
+                os.close(descriptor)
+                return None
+            opened = os.fstat(descriptor)
+            _HELD.add(_identity(opened))
+        return cls(path, descriptor, opened.st_size, 0)
 
     def append(self, data: bytes, *, fsync: bool) -> None:
         """Write to the end: all of it or nothing."""
@@ -129,13 +135,19 @@ class _File:
         self.size += len(data)
 
     def read(self) -> bytes:
-        """Read all of it."""
-        return self.path.read_bytes() if self.size else b""
+        """Read all of it, by the descriptor that has the lock."""
+        parts: list[bytes] = []
+        at = 0
+        while part := os.pread(self.descriptor, self.size - at, at):
+            parts.append(part)
+            at += len(part)
+        return b"".join(parts)
 
     def close(self) -> None:
         """Give up the lock."""
-        os.close(self.descriptor)
-        _HELD.discard(self.path)
+        with _GUARD:
+            _HELD.discard(_identity(os.fstat(self.descriptor)))
+            os.close(self.descriptor)
 
     def remove(self) -> None:
         """Be gone."""
@@ -193,9 +205,7 @@ class Journal:
         """Note that these need not be done again. If that is lost, they are done once more by whoever adopts them."""
         listed = sorted(places)
         with self._lock:
-            starts = [file.first for file in self._files]
-            for place in listed:
-                self._files[bisect_right(starts, place) - 1].left -= 1
+            self._count(listed, -1)
             with suppress(OSError):
                 self._files[-1].append(_packed({"d": listed}), fsync=False)
             # (the oldest first: a file also tells what was done of those before it)
@@ -205,19 +215,30 @@ class Journal:
     def close(self) -> None:
         """Give it up. What is still to be done is adopted by the next process; if there is nothing, it is gone."""
         over = not any(file.left for file in self._files)
-        for file in self._files:
-            if over:
+        if over:
+            for file in self._files:
                 file.remove()
-            else:
+        else:
+            for file in reversed(self._files):  # (the first one last: who can have that can have all)
                 file.close()
         self._files = []
 
     def left(self) -> Left:
         """Read what is still to be done."""
-        found = _left_in(b"".join(file.read() for file in self._files))
-        self._files[0].left = len(found.items)
-        self._next = max(found.items, default=-1) + 1
+        found = Left()
+        self._next = 0
+        for file in self._files:
+            file.first, file.left = self._next, 0
+            self._next = max(self._next, _read_into(found, file.read()))
+        _tidy(found)
+        self._count(found.items, 1)
         return found
+
+    def _count(self, places: Iterable[int], by: int) -> None:
+        """Count in each file what is still to be done."""
+        starts = [file.first for file in self._files]
+        for place in places:
+            self._files[bisect_right(starts, place) - 1].left += by
 
     def _append(self, data: bytes) -> None:
         try:
@@ -263,38 +284,47 @@ class Spool:
 
     def adopt(self) -> Iterator[Journal]:
         """Give the journals whose processes are gone: they are this process's now."""
-        names: dict[str, list[Path]] = {}
-        for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
-            names.setdefault(path.name.rpartition("-")[0], []).append(path)
-        for name, paths in names.items():
-            taken: list[_File] = []
-            for path in paths:  # (the first one first: of several processes, the one that has it gets all)
-                if (file := _File.take(path)) is None:
-                    break
-                taken.append(file)
-            if len(taken) == len(paths):
+        first: dict[str, Path] = {}
+        for path in self._paths("*"):
+            first.setdefault(path.name.rpartition("-")[0], path)
+        for name, path in first.items():
+            # Of several processes, the one that has the first file gets all. Only then is it known which there are:
+            # its process may have begun another one while the directory was read.
+            if (file := _File.take(path)) is None:
+                continue
+            further = [_File.take(each) for each in self._paths(f"{name}-*") if each != path]
+            taken = [file, *(each for each in further if each is not None)]
+            if len(taken) == 1 + len(further):
                 yield Journal(self._directory, name, taken, fsync=self._fsync)
             else:
-                for file in taken:
-                    file.close()
+                for each in reversed(taken):
+                    each.close()
+
+    def _paths(self, pattern: str) -> list[Path]:
+        return sorted(self._directory.glob(f"{pattern}{_SUFFIX}"))
 
 
-def _left_in(data: bytes) -> Left:
-    """Read a journal."""
-    found = Left()
+def _read_into(found: Left, data: bytes) -> int:
+    """Read a file of a journal; return the place after the last one that it tells of."""
+    following = 0
     for told in _records(data, found):
         if "a" in told:
             found.items[told["a"]] = told["r"]
+            following = told["a"] + 1
         elif "b" in told:
             found.batches[told["b"]] = told["p"]
         else:
             for place in told["d"]:
                 found.items.pop(place, None)
+    return following
+
+
+def _tidy(found: Left) -> None:
+    """Keep of the batches what is still to be done; say what is damaged."""
     batches = {batch: [place for place in places if place in found.items] for batch, places in found.batches.items()}
     found.batches = {batch: places for batch, places in batches.items() if places}
     if found.damaged:
         _LOG.warning("%d bytes of a journal are damaged: what else is in it will be done", found.damaged)
-    return found
 
 
 def _records(data: bytes, found: Left) -> Iterator[Mapping[str, Any]]:
@@ -338,10 +368,16 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
+def _identity(told: os.stat_result) -> tuple[int, int]:
+    """Return what a file is, whatever it is called."""
+    return told.st_dev, told.st_ino
+
+
 def _after_fork() -> None:
     """Hold nothing, in a child process: locks of POSIX are not inherited."""
     _HELD.clear()
+    _GUARD.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_GUARD.acquire, after_in_parent=_GUARD.release, after_in_child=_after_fork)

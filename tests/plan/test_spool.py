@@ -6,13 +6,15 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mongopatterns import DeploymentError, UsageError, _spool
-from mongopatterns._spool import Journal, Spool
+from mongopatterns._spool import Journal, Spool, _File
 
 
 def left_behind(journal: Journal) -> None:
@@ -54,11 +56,114 @@ def test_who_is_alive_keeps_its_journal(tmp_path: Path) -> None:
     journal = spool.journal()
     journal.accept([{"n": 1}])
     assert list(Spool(tmp_path).adopt()) == []
-    program = f"from mongopatterns._spool import Spool; print(len(list(Spool({str(tmp_path)!r}).adopt())))"
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert told.stdout == "0\n"
+    assert adopted_by_another_process(tmp_path) == 0
     journal.done([0])
     journal.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def adopted_by_another_process(directory: Path) -> int:
+    """Count the journals that a process adopts which starts now, and ends at once."""
+    program = f"from mongopatterns._spool import Spool; print(len(list(Spool({str(directory)!r}).adopt())))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return int(told.stdout)
+
+
+def test_who_adopted_a_journal_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it gives it up, whatever was read of it and done, also if it has several files."""
+    monkeypatch.setattr(_spool, "_LARGEST", 100)
+    journal = Spool(tmp_path).journal()
+    for _ in range(3):
+        journal.accept([{"v": "x" * 100}])
+    left_behind(journal)
+    [other] = Spool(tmp_path).adopt()
+    assert adopted_by_another_process(tmp_path) == 0
+    assert len(other.left().items) == 3
+    assert adopted_by_another_process(tmp_path) == 0
+    assert list(Spool(tmp_path).adopt()) == []
+    assert adopted_by_another_process(tmp_path) == 0
+    other.begin("x", [1, 2])
+    other.done([0])
+    assert adopted_by_another_process(tmp_path) == 0
+    other.close()
+    assert adopted_by_another_process(tmp_path) == 1
+
+
+def test_one_process_adopts_once(tmp_path: Path) -> None:
+    """However many of its threads do it at once, and by whatever name the directory goes."""
+    alias = tmp_path / "alias"
+    real = tmp_path / "real"
+    spool = Spool(real)
+    alias.symlink_to(real)
+    for _ in range(20):
+        journal = spool.journal()
+        journal.accept([{"n": 1}])
+        left_behind(journal)
+    alive = spool.journal()
+    found: list[list[Journal]] = []
+    begin = threading.Barrier(4)
+
+    def adopt(directory: Path) -> None:
+        begin.wait()
+        found.append(list(Spool(directory).adopt()))
+
+    threads = [threading.Thread(target=adopt, args=(directory,)) for directory in (real, alias) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(map(len, found)) == 20
+    assert adopted_by_another_process(real) == 0
+    for journal in (alive, *chain(*found)):
+        journal.close()
+
+
+def test_what_was_begun_while_the_directory_is_read_is_adopted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that came after it was listed may tell what was sent of those before."""
+    monkeypatch.setattr(_spool, "_LARGEST", 100)
+    journal = Spool(tmp_path).journal()
+    journal.accept([{"v": "x" * 100}])
+    take = _File.take
+
+    def late(path: Path) -> _File | None:
+        if journal._files:
+            journal.accept([{"v": 1}])
+            journal.begin("x", [0, 1])
+            journal.close()
+        return take(path)
+
+    monkeypatch.setattr(_File, "take", late)
+    [other] = Spool(tmp_path).adopt()
+    assert other.left().batches == {"x": [0, 1]}
+    other.close()
+
+
+def test_a_file_that_was_adopted_goes_when_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest first, and the last one when the journal is given up; what is not done stays until it is."""
+    monkeypatch.setattr(_spool, "_LARGEST", 100)
+    journal = Spool(tmp_path).journal()
+    for _ in range(4):
+        journal.accept([{"v": "x" * 60}, {"v": "x" * 60}])
+    journal.done([2, 5, 6])
+    left_behind(journal)
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 4
+    [other] = Spool(tmp_path).adopt()
+    assert list(other.left().items) == [0, 1, 3, 4, 7]
+    other.done([3, 4])
+    assert sorted(tmp_path.iterdir()) == paths
+    other.done([0])
+    assert sorted(tmp_path.iterdir()) == paths
+    other.done([1])
+    assert sorted(tmp_path.iterdir()) == paths[3:]
+    other.close()
+    assert list(adopted(tmp_path)) == [7]
+    [last] = Spool(tmp_path).adopt()
+    last.left()
+    last.done([7])
+    last.close()
     assert list(tmp_path.iterdir()) == []
 
 

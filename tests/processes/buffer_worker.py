@@ -1,6 +1,9 @@
 """A process that puts things into a buffer until somebody kills it, and says what was accepted; or that finishes.
 
 python buffer_worker.py URI DATABASE SPOOL NAME (put | finish) (async | sync)
+python buffer_worker.py URI DATABASE SPOOL NAME leave COUNT
+
+The last one has so many increments on disk, and sends none of them before it is killed.
 """
 
 from __future__ import annotations
@@ -58,9 +61,21 @@ def put_sync(uri: str, name: str, spool: str, own: str, *, finish: bool) -> None
             say(what)
 
 
+def leave(uri: str, name: str, spool: str, own: str, many: int) -> None:
+    client = MongoClient[dict[str, Any]](uri)
+    options: dict[str, Any] = {**OPTIONS, "max_items": many + 1, "max_delay": 3600.0}
+    with WriteBuffer(client, spool=spool, ledger=client[name].ledger, **options) as buffer:
+        for number in range(many):
+            buffer.increment(client[name].counts, f"{own} {number}", {"n": 1})
+        say("ready")
+        sys.stdin.read()
+
+
 if __name__ == "__main__":
     uri, name, spool, own, what, world = sys.argv[1:]
-    if world == "async":
+    if what == "leave":
+        leave(uri, name, spool, own, int(world))
+    elif world == "async":
         asyncio.run(put_async(uri, name, spool, own, finish=what == "finish"))
     else:
         put_sync(uri, name, spool, own, finish=what == "finish")

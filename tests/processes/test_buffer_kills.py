@@ -34,7 +34,7 @@ class Process:
 
     def __init__(self, uri: str, name: str, spool: Path, *further: str) -> None:
         arguments = [sys.executable, str(WORKER), uri, name, str(spool), *further]
-        self.popen = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+        self.popen = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def until_ready(self) -> None:
         """Wait until it puts things in."""
@@ -83,6 +83,24 @@ def test_a_process_that_is_killed_again_and_again(
     Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "last", "finish", world).finish()
     assert len(accepted) > 100
     check(mongopatterns_db, accepted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_begin_on_what_a_killed_one_left(
+    mongopatterns_server: Any, mongopatterns_db: Any, tmp_path: Path
+) -> None:
+    """One of them does it, and the other one lets it: each increment is counted once."""
+    killed = Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "killed", "leave", "2000")
+    killed.until_ready()
+    killed.kill()
+    assert mongopatterns_db.counts.count_documents({}) == 0
+    both = [
+        Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, f"p{turn}", "finish", "sync")
+        for turn in range(2)
+    ]
+    for process in both:
+        process.finish()
+    assert Counter(count["n"] for count in mongopatterns_db.counts.find()) == {1: 2000}
     assert list(tmp_path.iterdir()) == []
 
 
