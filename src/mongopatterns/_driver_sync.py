@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from time import sleep
@@ -63,12 +63,35 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
     """Make calls at the same time, and return what they return, in order.
 
     Threads are begun for it and are over when it returns. If a call fails, its error is raised when all are over.
+
+    Where no thread can be begun, calls are made one after the other: while the interpreter ends, for one. (Then an
+    executor takes nothing at all, and one that fails to begin a thread may or may not make the call.)
     """
     if len(calls) == 1:
         return [calls[0]()]
-    # (each in a copy of the context, in which the driver keeps the deadline)
-    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
-        return [made.result() for made in [pool.submit(copy_context().run, call) for call in calls]]
+    made: list[Future[T]] = [Future() for _ in calls]
+    threads: list[threading.Thread] = []
+    try:
+        for call_, told in zip(calls, made, strict=True):
+            # (in a copy of the context, in which the driver keeps the deadline)
+            thread = threading.Thread(target=copy_context().run, args=(_make, call_, told))
+            try:
+                thread.start()
+            except RuntimeError:
+                _make(call_, told)
+            else:
+                threads.append(thread)
+        return [told.result() for told in made]
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def _make(call_: Callable[[], T], told: Future[T]) -> None:
+    try:
+        told.set_result(call_())
+    except BaseException as error:  # noqa: BLE001  # it is raised where it is asked for
+        told.set_exception(error)
 
 
 def in_thread(function: Callable[[], T]) -> T:

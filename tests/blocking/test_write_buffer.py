@@ -165,13 +165,16 @@ def test_a_close_that_may_not_take_long(client: Any, db: Any) -> None:
     client.admin.command({**fail, "mode": "off"})
 
 
-@pytest.mark.parametrize("how", ["atexit", "fork"])
+@pytest.mark.parametrize("how", ["atexit", "several", "fork"])
 def test_how_a_process_ends(mongopatterns_server: Any, db: Any, how: str) -> None:
     """What was accepted is stored when the interpreter ends; a forked child sends its own, and the parent the rest."""
     arguments = [sys.executable, "-W", "ignore", str(WORKER), mongopatterns_server.uri, db.name, how]
     subprocess.run(arguments, check=True, timeout=60, env={**os.environ})
-    wanted = {"atexit": ["parent"] * 100, "fork": ["child"] * 100 + ["parent"] * 100}[how]
+    wanted = ["child"] * 100 * (how == "fork") + ["parent"] * 100
     assert sorted(event["by"] for event in stored(db)) == wanted
+    if how == "several":
+        assert [event["by"] for event in stored(db, "others")] == ["parent"] * 50
+        assert stored(db, "counts") == [{"_id": "parent", "n": 50}]
 
 
 def test_threads_end_with_the_buffer(client: Any, db: Any) -> None:

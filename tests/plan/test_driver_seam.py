@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
 
 from mongopatterns import AsyncCounter, AsyncQuota, Counter, CounterSpec, Quota, QuotaSpec, UsageError, Window
+from mongopatterns._driver_sync import together
 
 HITS = CounterSpec("counters", path="n")
 QUOTA = QuotaSpec("quotas", path="q", windows=[Window.hour(5)])
@@ -48,3 +50,24 @@ def test_a_durability_that_is_none_is_refused() -> None:
         pytest.raises(UsageError, match=r"^durability: expected Durability.MAJORITY"),
     ):
         Counter(client["app"], HITS, durability="majority")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_calls_are_made_where_no_thread_can_be_begun(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """Each once, whatever fails; the first error is raised when all are over."""
+    begin, begun, made = threading.Thread.start, iter(range(threads)), list[int]()
+
+    def start(thread: threading.Thread) -> None:
+        if next(begun, None) is None:
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        begin(thread)
+
+    def call(number: int) -> int:
+        made.append(number)
+        return 6 // number
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert together([lambda: call(1), lambda: call(2), lambda: call(3)]) == [6, 3, 2]
+    with pytest.raises(ZeroDivisionError):
+        together([lambda: call(0), lambda: call(1)])
+    assert sorted(made) == [0, 1, 1, 2, 3]

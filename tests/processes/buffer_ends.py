@@ -1,6 +1,6 @@
-"""A process that ends without closing its buffer, or forks in the middle.
+"""A process that ends without closing its buffer, which may be for several collections, or forks in the middle.
 
-python buffer_ends.py URI DATABASE (atexit | fork)
+python buffer_ends.py URI DATABASE (atexit | several | fork)
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ def main(uri: str, name: str, how: str) -> None:
         os._exit(0)
     for _ in range(50):
         buffer.insert(events, {"by": "parent"})
+        if how == "several":
+            buffer.insert(client[name].others, {"by": "parent"})
+            buffer.increment(client[name].counts, "parent", {"n": 1})
     if child > 0:
         assert os.waitpid(child, 0)[1] == 0
 
