@@ -62,7 +62,12 @@ class Server:
         replies = {
             "hello": {"maxWireVersion": self.wire},
             "listCollections": batch([{"name": name, **options} for name, options in self.collections.items()]),
-            "listIndexes": batch([ID, *({"v": 2, **index} for index in self.indexes.get(command[name], ()))]),
+            "listIndexes": batch(
+                [
+                    ID,
+                    *(index if "spec" in index else {"v": 2, **index} for index in self.indexes.get(command[name], ())),
+                ]
+            ),
             "count": {"n": 1234},
             "aggregate": batch([] if "$indexStats" in str(command) else [{"number": [], "samples": []}]),
         }
@@ -223,6 +228,28 @@ def test_an_index_that_began_to_be_unique_and_is_not_to_be() -> None:
     assert change.commands[0]["index"] == {"name": "a_1", "prepareUnique": False}
     (change,) = plan(server, CollectionSpec("c", indexes=[Index("a", unique=True)])).changes
     assert change.commands[-1]["index"] == {"name": "a_1", "unique": True}
+
+
+def test_an_index_that_is_being_built_is_waited_for() -> None:
+    """It is not there yet, whoever builds it: the same command waits for it, and nothing of it is dropped."""
+    building = {"buildUUID": 1, "spec": {"v": 2, "key": {"a": 1}, "name": "x", "unique": True}}
+    other = {"buildUUID": 1, "spec": {"v": 2, "key": {"b": 1}, "name": "y"}}
+    server = Server({"c": {"options": {}}}, {"c": [building, other]})
+    spec = CollectionSpec("c", indexes=[Index("a", unique=True), Index("b", sparse=True)])
+    found = server.run(planner(spec).plan(drop_unknown=True, usage=False))
+    assert kinds(found) == ["create index", "create index"]
+    assert found.changes[0].cost == "it is being built already: waits until that is over"
+    assert found.changes[0].commands[0]["indexes"] == [{"key": {"a": 1}, "unique": True, "name": "x"}]
+    with pytest.raises(SchemaDrift):
+        server.run(planner(spec).verify())
+
+
+def test_a_strict_api_is_asked_without_the_option() -> None:
+    """Where the server refuses to tell what is being built, the indexes are listed all the same."""
+    server = Server({"c": {"options": {}}}, {})
+    strict = OperationFailure("includeBuildUUIDs is not in API version 1", 323)
+    server.answers["listIndexes"] = [strict, batch([ID, {"v": 2, "key": {"a": 1}, "name": "a_1"}])]
+    assert not plan(server, CollectionSpec("c", indexes=[Index("a")]))
 
 
 def test_a_need_is_served_by_what_is_there() -> None:

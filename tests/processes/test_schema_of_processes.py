@@ -67,3 +67,21 @@ def test_killed_at_any_moment(mongopatterns_server: Any, mongopatterns_db: Any) 
         Schema(mongopatterns_db, workers.NEW).verify()
         assert len(mongopatterns_db.users.index_information()) == 6
         assert mongopatterns_db.users.count_documents({}) == 5000
+
+
+def test_whoever_is_second_waits_for_the_build(mongopatterns_server: Any, mongopatterns_db: Any) -> None:
+    """An index that another process is still building is not taken for one that is there."""
+    workers = specs()
+    fill(mongopatterns_db, 60_000)
+    arguments = [sys.executable, str(WORKER), mongopatterns_server.uri, mongopatterns_db.name]
+    with subprocess.Popen(arguments) as process:
+        listing = {"listIndexes": "users", "includeBuildUUIDs": True}
+        while process.poll() is None:
+            if any("buildUUID" in one for one in mongopatterns_db.command(listing)["cursor"]["firstBatch"]):
+                Schema(mongopatterns_db, workers.NEW).apply()
+                listed = mongopatterns_db.command(listing)["cursor"]["firstBatch"]
+                assert not any("buildUUID" in one for one in listed)
+                break
+        else:
+            raise AssertionError("the build was over too soon")
+    Schema(mongopatterns_db, workers.NEW).verify()

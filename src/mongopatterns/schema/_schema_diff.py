@@ -59,13 +59,13 @@ def spec_changes(
 
 
 def matched(spec: CollectionSpec, stored: StoredCollection, needs: Iterable[Index] = ()) -> dict[Index, StoredIndex]:
-    """Return the stored index that is each of a spec's indexes, or stands for it."""
+    """Return the stored index that is each of a spec's indexes, or stands for it, and is built."""
     default = stored.options.get("collation")
     found: dict[Index, StoredIndex] = {}
     for index in spec.indexes:
         meaning = meaning_of(index, default)
         for one in stored.indexes:
-            if one.meaning == meaning and not (one.preparing and not index.unique):
+            if one.meaning == meaning and not one.building and not (one.preparing and not index.unique):
                 found[index] = one
     for index in needs:
         for one in stored.indexes:
@@ -92,13 +92,17 @@ def _index_changes(
 ) -> list[SchemaChange]:
     default = stored.options.get("collation")
     found = matched(spec, stored, needs)
-    left = [one for one in stored.indexes if one not in found.values() and not one.is_own]
+    built = {one.meaning: one for one in stored.indexes if one.building}
+    left = [one for one in stored.indexes if one not in found.values() and not (one.is_own or one.building)]
     names = {one.name for one in stored.indexes}
     changes: list[SchemaChange] = []
     for index in spec.indexes:
         if index in found:
             continue
         meaning = meaning_of(index, default)
+        if meaning in built:
+            changes.append(_awaited(_built(spec, index, built[meaning].name, default)))
+            continue
         old = [one for one in left if one.meaning.place == meaning.place]
         if (change := _in_place(spec, index, meaning, old, wire)) is not None:
             changed, used = change
@@ -106,12 +110,12 @@ def _index_changes(
             left.remove(used)
             continue
         conflicting = [one for one in old if one.meaning.signature == meaning.signature]
-        built = _built(spec, index, _name(index, names), default)
+        new = _built(spec, index, _name(index, names), default)
         if conflicting:
-            changes.append(_replacement(built, index, conflicting[0]))
+            changes.append(_replacement(new, index, conflicting[0]))
             left.remove(conflicting[0])
         else:
-            changes.append(replace(built, risk=_beside(built.risk, old)))
+            changes.append(replace(new, risk=_beside(new.risk, old)))
     places = {meaning_of(index, default).place for index in spec.indexes}
     replaced = [one for one in left if one.meaning.place in places]
     unknown = [one for one in left if one not in replaced and _is_named(spec, one, drop_unknown)]
@@ -214,6 +218,11 @@ def _built(
     )
 
 
+def _awaited(built: SchemaChange) -> SchemaChange:
+    """Wait for an index that somebody else is building: the same command is answered when that is over."""
+    return replace(built, cost="it is being built already: waits until that is over", check=None)
+
+
 def _replacement(built: SchemaChange, index: Index, one: StoredIndex) -> SchemaChange:
     """Let an index go before the one that replaces it: the server takes no other with the same keys."""
     reason = "a collection has one index of text" if index.is_text else "the server takes no second one on these keys"
@@ -307,7 +316,7 @@ def index_findings(
     unknown = [
         one
         for one in (() if stored is None else stored.indexes)
-        if one not in known and not one.is_own and one.name not in going
+        if one not in known and not (one.is_own or one.building) and one.name not in going
     ]
     yield from _nullable(spec)
     places = {meaning_of(index, default).place for index in spec.indexes}

@@ -39,6 +39,7 @@ AT_ONCE: Final = 8
 """How many commands are under way at the same time: a pool of connections is shared with others."""
 
 _OLDEST: Final = 13  # the wire version of MongoDB 5.0
+_STRICT: Final = 323  # APIStrictError
 _MOST_REPLIES: Final = 10_000  # of one answer; the server's own limit is 16 MB
 
 # What tells that others change the same at this moment. A new plan has what is then still to be done.
@@ -177,14 +178,26 @@ class SchemaPlanner:
             raise DeploymentError("this server is older than MongoDB 5.0, which mongopatterns needs")
         listed = _reply(collections)["cursor"]["firstBatch"]
         there = [one["name"] for one in listed if one.get("type") != "view"]
-        questions = [{"listIndexes": name, "cursor": {"batchSize": _MOST_REPLIES}} for name in there]
-        answers = yield from _all(questions)
+        answers = yield from self._indexes(there)
         # (one that is gone by now has no indexes: whoever dropped it is in a race with this)
         found = {
             name: _reply(answer)["cursor"]["firstBatch"] if _is_there(answer) else []
             for name, answer in zip(there, answers, strict=True)
         }
         return wire, read_collections(listed, found)
+
+    def _indexes(self, names: Sequence[str]) -> Steps[list[Any]]:
+        """Ask for the indexes of collections, and which of them are still being built.
+
+        Without the option the server lists these like others; under a strict API it knows no such option.
+        """
+        asked = [{"listIndexes": name, "cursor": {"batchSize": _MOST_REPLIES}} for name in names]
+        answers = yield from _all([{**one, "includeBuildUUIDs": True} for one in asked])
+        strict = [place for place, one in enumerate(answers) if getattr(one, "code", None) == _STRICT]
+        again = yield from _all([asked[place] for place in strict])
+        for place, answer in zip(strict, again, strict=True):
+            answers[place] = answer
+        return answers
 
     def _search(self) -> Steps[tuple[list[SchemaChange], list[Finding]]]:
         specs = [spec for spec in self.spec.collections if spec.search_indexes]

@@ -96,6 +96,7 @@ class StoredIndex:
         keys: Its keys as the server lists them.
         preparing: Whether it already refuses what would not be unique (`prepareUnique`), without being unique.
         is_own: Whether the collection has it by itself: the index on `_id`, or that of a time-series collection.
+        building: Whether it is still being built: it serves no query yet, and the build may fail.
     """
 
     name: str
@@ -103,6 +104,7 @@ class StoredIndex:
     keys: tuple[Key, ...]
     preparing: bool
     is_own: bool
+    building: bool
 
     def __str__(self) -> str:
         """Return the index as it is written in a spec, without its options."""
@@ -112,7 +114,9 @@ class StoredIndex:
 
 
 def read_index(listed: Mapping[str, Any], timeseries: Mapping[str, Any] | None = None) -> StoredIndex:
-    """Read an index as `listIndexes` gives it."""
+    """Read an index as `listIndexes` gives it: with `includeBuildUUIDs`, which tells those that are being built."""
+    building = "buildUUID" in listed
+    listed = listed.get("spec", listed)
     keys = tuple((path, _kind(kind)) for path, kind in listed["key"].items())
     weights = listed.get("weights")
     meaning = Meaning(
@@ -131,7 +135,7 @@ def read_index(listed: Mapping[str, Any], timeseries: Mapping[str, Any] | None =
     is_own = listed["name"] == "_id_" or bool(listed.get("clustered"))
     if timeseries is not None and "metaField" in timeseries:  # newer servers make one
         is_own |= keys == ((timeseries["metaField"], 1), (timeseries["timeField"], 1))
-    return StoredIndex(listed["name"], meaning, keys, bool(listed.get("prepareUnique")), is_own)
+    return StoredIndex(listed["name"], meaning, keys, bool(listed.get("prepareUnique")), is_own, building)
 
 
 def meaning_of(index: Index, default: Mapping[str, Any] | None) -> Meaning:
