@@ -29,7 +29,7 @@ from mongopatterns.errors import NotSent, UsageError
 
 __all__ = ["Worker"]
 
-_TURN: Final = 50
+_TURN: Final = 200
 """After how many items the event loop has its turn: for what is under way, and for the timer."""
 
 ItemT = TypeVar("ItemT")
@@ -83,8 +83,12 @@ class Worker(Generic[ItemT, BatchT]):
                 raise UsageError(self._name, "belongs to another event loop, in which items still wait: flush it there")
             self._loop = loop
 
+    def ends_with(self, close: Callable[[float | None], Awaitable[None]]) -> None:
+        """Say what closes it when the interpreter ends: by then an event loop is over, and nothing can be done."""
+
     def reserve(self, item: ItemT) -> bool:
         """Keep room for an item, if there is any and nobody waits for it."""
+        self.check()
         return not self._waiters and self._queue.reserve(item)
 
     async def wait_for_room(self, item: ItemT) -> None:
@@ -104,17 +108,20 @@ class Worker(Generic[ItemT, BatchT]):
                 self.release(item)  # (it was let in, and has left since)
             raise
 
-    def make_room(self, item: ItemT) -> list[ItemT]:
-        """Keep room for an item; return the oldest ones, which were taken out for it."""
+    def make_room(self, item: ItemT) -> tuple[bool, list[ItemT]]:
+        """Keep room for an item, if those that wait have any; return the oldest ones, which were taken out for it."""
+        self.check()
         gone: list[ItemT] = []
-        while not self._queue.reserve(item) and (oldest := self._queue.take_oldest()) is not None:
+        while not (has_room := self._queue.reserve(item)) and (oldest := self._queue.take_oldest()) is not None:
             gone.append(oldest)
-        return gone
+        self._tell_flushers()
+        return has_room, gone
 
     def release(self, item: ItemT) -> None:
         """Give the room of an item back that is not put in after all."""
         self._queue.release(item)
         self._invite()
+        self._tell_flushers()
 
     def put(self, item: ItemT) -> bool:
         """Take an item, if there is room for it and nobody waits."""
@@ -180,6 +187,7 @@ class Worker(Generic[ItemT, BatchT]):
         except NotSent:
             while (item := self._queue.take_oldest()) is not None:
                 given_up.append(item)
+            await asyncio.sleep(0)  # (a task that has not begun would be over without a word)
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

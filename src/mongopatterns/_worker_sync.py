@@ -26,7 +26,7 @@ from contextvars import Context
 from threading import Condition, Lock, Thread
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
-from weakref import WeakSet
+from weakref import WeakMethod, WeakSet
 
 from mongopatterns._grouping import closed
 from mongopatterns._working import Work
@@ -88,6 +88,7 @@ class Worker(Generic[ItemT, BatchT]):
         self._in_flight = in_flight
         self._max_delay = max_delay
         self._closed = False
+        self._close: Callable[[], Callable[[float | None], Any] | None] = lambda: None
         self._begin()
         _everywhere.add(self)
 
@@ -111,9 +112,14 @@ class Worker(Generic[ItemT, BatchT]):
         if self._closed:
             raise closed(self._name)
 
+    def ends_with(self, close: Callable[[float | None], None]) -> None:
+        """Say what closes it when the interpreter ends."""
+        self._close = WeakMethod(close)
+
     def reserve(self, item: ItemT) -> bool:
         """Keep room for an item, if there is any and nobody waits for it."""
         with self._lock:
+            self.check()
             return not self._waiters and self._queue.reserve(item)
 
     def wait_for_room(self, item: ItemT) -> None:
@@ -140,24 +146,27 @@ class Worker(Generic[ItemT, BatchT]):
         if not waiter.admitted:
             raise closed(self._name)
 
-    def make_room(self, item: ItemT) -> list[ItemT]:
-        """Keep room for an item; return the oldest ones, which were taken out for it."""
+    def make_room(self, item: ItemT) -> tuple[bool, list[ItemT]]:
+        """Keep room for an item, if those that wait have any; return the oldest ones, which were taken out for it."""
         gone: list[ItemT] = []
         with self._lock:
-            while not self._queue.reserve(item) and (oldest := self._queue.take_oldest()) is not None:
+            self.check()
+            while not (has_room := self._queue.reserve(item)) and (oldest := self._queue.take_oldest()) is not None:
                 gone.append(oldest)
             self._over.notify_all()
-        return gone
+        return has_room, gone
 
     def release(self, item: ItemT) -> None:
         """Give the room of an item back that is not put in after all."""
         with self._lock:
             self._queue.release(item)
             self._invite()
+            self._over.notify_all()
 
     def put(self, item: ItemT) -> bool:
         """Take an item, if there is room for it and nobody waits."""
         with self._lock:
+            self.check()
             if self._waiters or not self._queue.put(item):
                 return False
             self._added()
@@ -263,7 +272,8 @@ class Worker(Generic[ItemT, BatchT]):
                     self._work.notify()
                 if (batch := self._queue.cut()) is not None:
                     return batch
-                if self._closed and not self._queue.there:
+                if self._closed and not self._queue.items:
+                    self._work.notify_all()  # (all threads end)
                     return None
                 self._idle += 1
                 self._work.wait(None if self._until is None else self._until - now)
@@ -294,7 +304,7 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for worker in list(_everywhere):
-        worker.close(AT_EXIT)
+        (worker._close() or worker.close)(AT_EXIT)  # noqa: SLF001  # of this module
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,9 +15,11 @@ class Work(Protocol[ItemT, BatchT]):
 
     Attributes:
         there: How many items wait or are under way.
+        items: For how many items room is kept, those among them.
     """
 
     there: int
+    items: int
 
     def reserve(self, item: ItemT) -> bool:
         """Keep room for an item, if there is any."""

@@ -8,13 +8,16 @@ import datetime as dt
 import errno
 import logging
 import os
+import time
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from bson import Decimal128, Int64, ObjectId, encode
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import DuplicateKeyError, WriteError
+from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
 from mongopatterns import (
     AsyncWriteBuffer,
@@ -387,7 +390,61 @@ async def test_hooks_hear_of_each_batch(client: Any, db: Any, caplog: Any) -> No
     assert buf.stats.acknowledged == 3
 
 
+def nest(levels: int) -> Any:
+    """Make a value of so many documents and lists in each other."""
+    value: Any = 1
+    for level in range(levels):
+        value = {"n": value} if level % 3 else [value]
+    return value
+
+
+def raw(damage: bytes, by: bytes) -> RawBSONDocument:
+    """Make a document that is right on top, and whose `s.t` is not."""
+    whole = encode({"_id": 1, "s": {"t": "hello"}})
+    assert whole.count(damage) == 1
+    return RawBSONDocument(whole.replace(damage, by))
+
+
+def cycle() -> dict[str, Any]:
+    """Make a document that holds itself."""
+    made: dict[str, Any] = {}
+    made["n"] = made
+    return made
+
+
+TOO_LONG = "p" * (16 * 1024 * 1024)
 BAD: list[Any] = [
+    ("insert", ({"_id": 1, "v": nest(180)},), "document"),
+    ("insert", ({"_id": 1, "v": nest(250)},), "document"),
+    ("insert", ({"_id": 1, "v": nest(5000)},), "document"),
+    ("insert", (cycle(),), "document"),
+    ("insert", (raw(b"\x02t\x00", b"\x60t\x00"),), "document"),
+    ("insert", (raw(b"\x06\x00\x00\x00hello", b"\x66\x00\x00\x00hello"),), "document"),
+    ("insert", (raw(b"hello", b"hell\xff"),), "document"),
+    ("insert", ({"_id": 1, "v": raw(b"\x02t\x00", b"\x60t\x00")},), "document"),
+    ("insert", (RawBSONDocument(encode({"_id": 1}).replace(b"\x10", b"\x60")),), "document"),
+    ("update", (1, [1]), "update"),
+    ("update", (1, [{}]), "update"),
+    ("update", (1, [{"$set": {"a": 1}, "$unset": "b"}]), "update"),
+    ("update", (1, [{"$set": {"a": 1}}, {"$match": {"a": 1}}]), "update"),
+    ("update", (1, [{"$bogus": 1}]), "update"),
+    ("update", (1, {"$set": {"v": nest(199)}}), "update"),
+    ("update", (1, [{"$set": {"v": {"$literal": nest(197)}}}]), "update"),
+    ("update", (1, {"$set": cycle()}), "update"),
+    ("update", (1, {"$set": {"v": raw(b"\x02t\x00", b"\x60t\x00")}}), "update"),
+    ("update", ({"a": nest(179)}, {"$unset": {"a": 1}}), "key"),
+    ("update", (cycle(), {"$set": {"a": 1}}), "key"),
+    ("increment", (1, {TOO_LONG: 1}), "amounts"),
+    ("increment", (1, {"_id": 1}), "amounts"),
+    ("increment", (1, {"a": Decimal("-1E-30")}), "amounts['a']"),
+    ("increment", (1, {"a": Decimal("nan")}), "amounts['a']"),
+    ("increment", (1, {"a": Decimal("-snan")}), "amounts['a']"),
+    ("increment", (1, {"a": Decimal("-0")}), "amounts['a']"),
+    ("increment", ({"a": nest(179)}, {"n": 1}), "key"),
+    ("replace", (1, {"_id": object()}), "document"),
+    ("replace", (object(), {"_id": 1}), "key"),
+    ("replace", (1, cycle()), "document"),
+    ("replace", (1, {"v": nest(180)}), "document"),
     ("insert", ([],), "document"),
     ("insert", ({"_id": 1, "v": object()},), "document"),
     ("insert", ({"v": 2**64},), "document"),
@@ -458,13 +515,99 @@ async def test_further_arguments_that_are_refused(client: Any, db: Any) -> None:
         await settle(other.close())
         with pytest.raises(UsageError, match="key_field"):
             await buf.delete(db.events, 1, key_field="$x")
-        with pytest.raises(UsageError, match="set_now"):
-            await buf.increment(db.events, 1, {"a": 1}, set_now="b")
+        for wrong in ("b", [["b"]], [{}], [1], ["a.b"], ["_id"]):
+            with pytest.raises(UsageError, match="set_now"):
+                await buf.increment(db.events, 1, {"a": 1}, set_now=wrong)
+        for method, what in (("increment", {"a": 1}), ("update", {"$set": {"a": 1}}), ("replace", {"a": 1})):
+            with pytest.raises(UsageError, match="key_field"):
+                await getattr(buf, method)(db.events, 1, what, key_field=["x"])
         with pytest.raises(UsageError, match="email"):
             await buf.replace(db.events, "x", {"a": 1}, key_field="email")
         for timeout in (0, -1, "1"):
             with pytest.raises(UsageError, match="timeout"):
                 await buf.flush(timeout)  # type: ignore[arg-type]
+
+
+async def test_a_collection_is_of_one_client_and_stores_ids_in_one_way(
+    client: Any, db: Any, mongopatterns_server: Any
+) -> None:
+    """Another client on the same server has no part in its transactions; another representation is another value."""
+    async with buffer(client) as buf:
+        await buf.insert(db.events, {"_id": 1})
+        other = type(client)(mongopatterns_server.uri)
+        with pytest.raises(UsageError, match="another client"):
+            await buf.insert(other[db.name].events, {"_id": 2})
+        await settle(other.close())
+        options = CodecOptions(uuid_representation=UuidRepresentation.JAVA_LEGACY)
+        with pytest.raises(UsageError, match="uuid_representation"):
+            await buf.insert(db.events.with_options(codec_options=options), {"_id": 3})
+
+
+async def test_an_error_is_about_its_own_command(client: Any, db: Any) -> None:
+    """Updates that nobody may make do not make it look as if the documents beside them had failed."""
+    await db.create_collection("log", capped=True, size=100_000)
+    await db.log.insert_one({"_id": 0, "n": 0})
+    fail = {"configureFailPoint": "failCommand", "mode": "alwaysOn"}
+    what = {"failCommands": ["update"], "errorCode": 13, "namespace": db.log.full_name}
+    await client.admin.command({**fail, "data": what})
+    try:
+        async with buffer(client, **LATER) as buf:
+            acks = [await buf.insert(db.log, {"_id": 1}), await buf.increment(db.log, 0, {"n": 1})]
+            await buf.flush()
+            assert await acks[0] == 1
+            with pytest.raises(OperationFailure):
+                await acks[1]
+    finally:
+        await client.admin.command({**fail, "mode": "off"})
+    assert await db.log.count_documents({}) == 2
+
+
+async def test_who_gives_up_waiting_hears_of_it_as_a_dead_letter(client: Any, db: Any) -> None:
+    """A failure that comes after the time of a wait is over is not silent."""
+    await db.events.insert_one({"_id": 1})
+    letters: list[DeadLetter] = []
+    async with buffer(client, on_dead_letter=letters.append, **LATER) as buf:
+        ack = await buf.insert(db.events, {"_id": 1})
+        with pytest.raises(NotSent):
+            await ack.result(0.01)
+        waiting = asyncio.ensure_future(ack.result())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert [letter.key for letter in letters] == [1]
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+async def test_who_only_puts_in_lets_others_have_their_turn(client: Any, db: Any, tmp_path: Any, spooled: bool) -> None:
+    """What is old enough is sent while somebody goes on without ever waiting, with a spool as well."""
+    await db.create_collection("events")
+    async with buffer(client, max_delay=0.01, spool=tmp_path if spooled else None) as buf:
+        first = await buf.insert(db.events, {"_id": 0})
+        number = 0
+        deadline = time.monotonic() + 30
+        while not first.done:
+            number += 1
+            await buf.increment(db.counts, "n", {"n": 1})
+            assert time.monotonic() < deadline
+    assert (await db.counts.find_one())["n"] == number
+
+
+@EVERY
+async def test_what_is_nested_as_deeply_as_may_be_is_stored(client: Any, db: Any, delivery: Any) -> None:
+    """The bound refuses nothing that the server would store."""
+    deep = nest(179)
+    key = {"a": nest(178)}
+    async with buffer(client, delivery=delivery, **LATER) as buf:
+        await buf.insert(db.events, {"_id": 1, "v": deep})
+        await buf.insert(db.events, RawBSONDocument(encode({"_id": 2, "v": deep})))
+        await buf.update(db.events, 3, {"$set": {"v": deep}}, upsert=True)
+        await buf.update(db.events, 4, [{"$set": {"v": {"$literal": deep}}}], upsert=True)
+        await buf.replace(db.events, 5, {"v": deep}, upsert=True)
+        await buf.update(db.events, 5, {"$unset": {"w": nest(198)}})
+        await buf.increment(db.counts, key, {"n": 1})
+    assert await stored(db) == [{"_id": number, "v": deep} for number in range(1, 6)]
+    assert await stored(db, "counts") == [{"_id": key, "n": 1}]
 
 
 # Bounds ----------------------------------------------------------------------------------------------------------
@@ -516,6 +659,42 @@ async def test_the_oldest_is_dropped(client: Any, db: Any) -> None:
     assert [each for each in await stored(db) if each["_id"] != "n"] == [{"_id": number} for number in range(4, 8)]
     assert (await db.events.find_one({"_id": "n"}))["n"] == 1000
     assert buf.stats.dropped == 3
+
+
+async def test_where_nothing_can_be_dropped_the_newest_waits(client: Any, db: Any) -> None:
+    """What is under way is not dropped: the bound holds, and everything is stored."""
+    options: dict[str, Any] = {"max_items": 3, "max_waiting": 3, "when_full": "drop_oldest"}
+    fail = {"configureFailPoint": "failCommand"}
+    blocked = {"failCommands": ["insert"], "blockConnection": True, "blockTimeMS": 300}
+    where = {"namespace": db.events.full_name}
+    await client.admin.command({**fail, "mode": {"times": 1}, "data": {**blocked, **where}})
+    async with buffer(client, **options, **LATER) as buf:
+        for number in range(4):
+            await buf.insert(db.events, {"_id": number})
+            assert buf.stats.waiting + buf.stats.under_way <= 3
+    assert buf.stats.dropped == 0
+    assert len(await stored(db)) == 4
+
+
+async def test_what_is_put_in_while_it_closes_is_done_or_refused(client: Any, db: Any, tmp_path: Any) -> None:
+    """What a call has accepted is stored when `close` is over, whenever that began; nobody waits for ever."""
+    buf = buffer(client, spool=tmp_path, fsync=True, max_items=7, **LATER)
+    accepted = []
+
+    async def put(caller: int) -> None:
+        for number in range(10_000):
+            try:
+                accepted.append(await buf.insert(db.events, {"_id": f"{caller} {number}"}))
+            except UsageError:
+                return
+
+    putting = [asyncio.ensure_future(put(caller)) for caller in range(8)]
+    while len(accepted) < 100:
+        await asyncio.sleep(0.001)
+    await buf.close()
+    await asyncio.gather(*putting)
+    assert all(ack.done for ack in accepted)
+    assert await db.events.count_documents({}) == len(accepted)
 
 
 async def test_bytes_are_bounded_too(client: Any, db: Any) -> None:
@@ -615,8 +794,12 @@ async def test_amounts_are_exact(client: Any, db: Any) -> None:
     async with buffer(client) as buf:
         for _ in range(10):
             await buf.increment(db.counts, 1, {"tenth": 0.1, "n": 3, "d": Decimal("1.25")})
-    [count] = await stored(db, "counts")
-    assert count == {"_id": 1, "tenth": Decimal128("1.0"), "n": 30, "d": Decimal128("12.50")}
+        for less in (Decimal("-0.25"), Decimal(-1), -0.25, -1):
+            await buf.increment(db.counts, 2, {"n": less})
+    assert await stored(db, "counts") == [
+        {"_id": 1, "tenth": Decimal128("1.0"), "n": 30, "d": Decimal128("12.50")},
+        {"_id": 2, "n": Decimal128("-2.50")},
+    ]
 
 
 async def test_the_ledger_says_which_index_it_needs(client: Any, db: Any) -> None:

@@ -165,6 +165,32 @@ def test_a_close_that_may_not_take_long(client: Any, db: Any) -> None:
     client.admin.command({**fail, "mode": "off"})
 
 
+def test_what_threads_put_in_while_it_closes_is_done_or_refused(client: Any, db: Any) -> None:
+    """What a call has accepted is stored when `close` is over; nobody waits for ever, and no thread stays."""
+    for turn in range(20):
+        buffer = WriteBuffer(client, max_items=20, max_delay=60.0, in_flight=3)
+        accepted: list[Any] = []
+
+        def put(caller: int, buffer: Any = buffer, accepted: Any = accepted, turn: int = turn) -> None:
+            for number in range(100_000):
+                try:
+                    accepted.append(buffer.insert(db.events, {"_id": f"{turn} {caller} {number}"}))
+                except UsageError:
+                    return
+
+        threads = [threading.Thread(target=put, args=(caller,)) for caller in range(4)]
+        for thread in threads:
+            thread.start()
+        until(lambda accepted=accepted: len(accepted) > 50)
+        buffer.close()
+        for thread in threads:
+            thread.join(30)
+        assert all(ack.done for ack in accepted)
+        assert db.events.count_documents({}) == len(accepted)
+        db.events.delete_many({})
+    until(lambda: not senders())
+
+
 @pytest.mark.parametrize("how", ["atexit", "several", "fork"])
 def test_how_a_process_ends(mongopatterns_server: Any, db: Any, how: str) -> None:
     """What was accepted is stored when the interpreter ends; a forked child sends its own, and the parent the rest."""

@@ -16,7 +16,7 @@ from pymongo.errors import (
 )
 
 from mongopatterns import DeploymentError, OutcomeUnknown
-from mongopatterns.buffer._items import INSERT, UPDATE, Item, Target
+from mongopatterns.buffer._items import DELETE, INSERT, REPLACE, UPDATE, Item, Target
 from mongopatterns.buffer._outcomes import AlreadyDone, Failed, at_least_once, exactly_once
 from mongopatterns.buffer._queue import Batch, Queue
 from mongopatterns.expressions import ANY_UUID
@@ -88,16 +88,23 @@ def refused(place: int, **told: Any) -> BulkWriteError:
 def test_all_is_well() -> None:
     """Each is done."""
     items = [insert(1), update(2)]
-    assert len(run(at_least_once(batch_of(*items)), [None])) == 1
+    assert len(run(at_least_once(batch_of(*items)), [None, None])) == 1
     assert errors(items) == [OK, OK]
 
 
 def test_one_is_refused() -> None:
     """It alone has an error, of its own kind."""
-    items = [insert(1), insert(2), update(3)]
-    told = {"writeErrors": [{"index": 1, **DUPLICATE}, {"index": 2, "code": 14, "errmsg": "no"}]}
-    run(at_least_once(batch_of(*items)), [BulkWriteError(told)])
-    assert errors(items) == [OK, DuplicateKeyError, WriteError]
+    items = [insert(1), insert(2), update(3), update(4)]
+    run(at_least_once(batch_of(*items)), [refused(1, **DUPLICATE), refused(0)])
+    assert errors(items) == [OK, DuplicateKeyError, WriteError, OK]
+
+
+def test_an_answer_is_about_one_command() -> None:
+    """What the server says of the updates is not said of the documents that were stored before."""
+    items = [update(1), insert(2), Item(TARGET, DELETE, 3, None, 10), Item(TARGET, REPLACE, 4, {"_id": 4}, 10)]
+    [turn] = run(at_least_once(batch_of(*items)), [None, OperationFailure("no", 13), None])
+    assert [key for key, _ in turn] == [2, 1, 4, 3]
+    assert errors(items) == [OperationFailure, OK, OK, OperationFailure]
 
 
 def test_what_was_merged_and_refused_is_sent_by_itself() -> None:
@@ -121,7 +128,7 @@ def test_what_was_merged_and_refused_is_sent_by_itself() -> None:
 )
 def test_what_concerns_all_of_a_command(error: Exception, meaning: type) -> None:
     """Each item has an error of its own: what is not known is said to be so, and is not sent again."""
-    items = [insert(1), update(2)]
+    items = [insert(1), insert(2)]
     assert len(run(at_least_once(batch_of(*items)), [error])) == 1
     assert errors(items) == [meaning, meaning]
     assert items[0].error is not items[1].error
@@ -133,12 +140,12 @@ def test_a_transaction_leaves_out_what_is_refused() -> None:
     batch = batch_of(*items)
     steps = exactly_once(batch, 30)
     attempt = next(steps)
-    [send] = attempt.sends
-    assert [step.first.key for step in send.steps] == [1, 2, 3]
-    attempt = steps.send(Failed(refused(1, **DUPLICATE), send))
+    documents, _ = attempt.sends
+    assert [step.first.key for send in attempt.sends for step in send.steps] == [1, 2, 3]
+    attempt = steps.send(Failed(refused(1, **DUPLICATE), documents))
     assert batch.entry() == {"_id": "id", "n": 4, "refused": [3]}
-    [send] = attempt.sends
-    attempt = steps.send(Failed(refused(1), send))
+    updates = attempt.sends[1]
+    attempt = steps.send(Failed(refused(0), updates))
     assert sent(attempt.sends) == [(3, {"$inc": {"n": 1}}), (3, {"$inc": {"n": 2}}), (1, b"")]
     with pytest.raises(StopIteration):
         steps.send(None)
@@ -182,7 +189,7 @@ def test_what_the_ledger_knows_is_done() -> None:
 def test_what_is_not_possible_in_a_transaction(code: int, text: str) -> None:
     """It says why, and what to do."""
     items = [insert(1)]
-    run(exactly_once(batch_of(*items), 30), Failed(OperationFailure("no", code)))
+    run(exactly_once(batch_of(*items), 30), Failed(OperationFailure("Transaction numbers are only allowed on", code)))
     assert errors(items) == [DeploymentError]
     assert text in str(items[0].error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,6 +173,59 @@ def test_the_oldest_is_taken_out() -> None:
     assert one.take_oldest() is None
     one.over(batch)
     assert (one.there, one.items, one.size) == (0, 0, 0)
+
+
+def test_what_cannot_be_merged_again_is_not_lost() -> None:
+    """When the oldest of several is taken out, the others stay, in as many operations as they need."""
+    one = queue()
+    half, large = Decimal128("0.5"), Decimal128("1E+33")
+    items = add(one, *(item(1, {"$inc": {"n": n}}) for n in (half, half, large)))
+    assert one.take_oldest() is items[0]
+    one.hurry()
+    batch = cut(one)
+    assert batch.members() == items[1:]
+    assert (batch.size, batch.steps) == (20, 2)
+
+
+def test_the_oldest_is_found_by_who_asks_again_and_again() -> None:
+    """In order, with what comes meanwhile, and without what was sent meanwhile."""
+    one = queue(items=2)
+    items = add(one, *(item(n) for n in range(6)))
+    assert one.take_oldest() is items[0]
+    cut(one)
+    items += add(one, item(6))
+    assert [one.take_oldest() for _ in range(5)] == [*items[3:], None]
+
+
+def test_what_is_merged_has_no_more_bytes_than_a_batch() -> None:
+    """What is set adds up, and counts; numbers take the place of others."""
+    one = queue(size=100)
+    sets = add(one, *(item(1, {"$set": {f"f{n}": "x"}}, size=40) for n in range(3)))
+    assert one.is_due
+    assert cut(one).members() == sets[:2]
+    one = queue(size=100)
+    add(one, *(item(1, {"$inc": {"n": 1}}, size=40) for _ in range(50)))
+    assert not one.is_due
+    one.hurry()
+    batch = cut(one)
+    assert (batch.steps, batch.items, batch.size) == (1, 50, 40)
+
+
+def test_room_that_is_kept_is_waited_for() -> None:
+    """What is put in after a mark, for which room was kept before it, belongs to it, and is sent without waiting."""
+    one = queue()
+    kept, given_back = item(1), item(2)
+    assert one.reserve(kept)
+    assert one.reserve(given_back)
+    mark = one.mark()
+    one.hurry()
+    assert (mark.left, one.cut()) == (2, None)
+    one.release(given_back)
+    one.add(kept)
+    batch = cut(one)
+    assert mark.left == 1
+    one.over(batch)
+    assert mark.left == 0
 
 
 def no_lane_is_twice_in(flying: list[Batch[Item]]) -> bool:

@@ -36,7 +36,11 @@ class AsyncAck(Item):
             if self.waiters is None:
                 self.waiters = []
             self.waiters.append(waiter)
-            yield from waiter
+            try:
+                yield from waiter
+            except BaseException:  # (who gives up does not wait any more: then a failure is a dead letter)
+                self.waiters = [each for each in self.waiters if each is not waiter] or None
+                raise
         if self.error is not None:
             raise own_copy(self.error)
         return self.key
@@ -64,7 +68,9 @@ class AsyncAck(Item):
             raise NotSent("the time ran out before the acknowledgement came; it is sent all the same") from None
 
     def settle(self, error: BaseException | None) -> None:
-        """Say what came of it."""
+        """Say what came of it, if that was not said before."""
+        if self.done:
+            return
         self.done = True
         self.error = error
         for waiter in self.waiters or ():

@@ -52,19 +52,28 @@ class Ack(Item):
                     self.waiters = [*(self.waiters or ()), waiter]
                 else:
                     waiter.release()
-            if not waiter.acquire(timeout=-1 if timeout is None else timeout):
+            if not waiter.acquire(timeout=-1 if timeout is None else timeout) and self._gives_up(waiter):
                 raise NotSent("the time ran out before the acknowledgement came; it is sent all the same")
         if self.error is not None:
             raise own_copy(self.error)
         return self.key
+
+    def _gives_up(self, waiter: Any) -> bool:
+        """Wait no more, if it is not known by now what came of it: then a failure is a dead letter."""
+        with _LOCK:
+            if self._is_open():
+                self.waiters = [each for each in self.waiters if each is not waiter] or None
+            return self._is_open()
 
     def _is_open(self) -> bool:
         """Tell whether it is not known yet what came of it."""
         return not self.done
 
     def settle(self, error: BaseException | None) -> None:
-        """Say what came of it."""
+        """Say what came of it, if that was not said before."""
         with _LOCK:
+            if self.done:
+                return
             self.error = error
             self.done = True
             waiters = self.waiters

@@ -252,8 +252,9 @@ class AsyncWriteBuffer:
         """Accept nothing more, and send what was accepted. May be called more than once.
 
         Args:
-            timeout: Seconds to wait. What was not sent by then is not sent: its acknowledgement raises `NotSent`, or
-                `OutcomeUnknown` if it was under way, and it is a dead letter.
+            timeout: Seconds to wait. What was not sent by then is not sent: its acknowledgement raises `NotSent`, and
+                it is a dead letter. What is under way is ended, and nobody knows what came of it; in threads it goes
+                on.
         """
         with deadline(timeout):  # (refuses a bad one)
             pass

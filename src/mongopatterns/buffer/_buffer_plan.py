@@ -239,7 +239,7 @@ class BufferPlan(Generic[ItemT]):
         self._counts.recovered += batch.items
         for item in batch.members():
             if stored_before(item):
-                item.settle(None)
+                item.error = None
 
     def sent(self, batch: Batch[ItemT], seconds: float) -> tuple[BatchReport, list[ItemT]]:
         """Count a batch; return what is told of it, and the items that failed and of which nobody hears otherwise."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from os import PathLike, getpid
 from time import perf_counter
 from typing import Any, Final
 
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 
 from mongopatterns import _driver_async as driver
+from mongopatterns._driver import deadline
 from mongopatterns._group_async import Groups
 from mongopatterns._spool import Journal, Spool
 from mongopatterns._worker_async import Worker
@@ -71,6 +74,7 @@ class AsyncIntake:
         self._worker: Worker[AsyncAck, Batch[AsyncAck]] = Worker(
             self._plan.queue, self._send, name=_NAME, in_flight=bounds.in_flight, max_delay=bounds.max_delay
         )
+        self._worker.ends_with(self.close)
         self._spool = None if spool is None else Spool(spool, fsync=fsync)
         self._fsync = fsync
         self._journal: Journal | None = None
@@ -102,7 +106,7 @@ class AsyncIntake:
         given_up = self._plan.given_up(await self._worker.close(timeout))
         if self._journal is None:
             await self._bury(given_up)
-        elif self._process == getpid():
+        elif self._process == getpid() and not self._plan.queue.there:  # (what is under way is noted there)
             self._journal.close()
             self._journal = None
 
@@ -117,33 +121,33 @@ class AsyncIntake:
         if not hasattr(type(collection), "find_one_and_update"):
             raise UsageError("collection", f"expected a collection, got {type(collection).__name__}")
         name = collection.full_name
-        if collection.database.client != self._client:
+        if collection.database.client is not self._client:
             raise UsageError("collection", f"{name} belongs to another client than the buffer")
         found = self._targets.get(name)
         if found is None:
             bound: Any = driver.bind(collection, collection.name, self._durability)
-            found = self._targets[name] = Target(name, bound, bound.codec_options)
+            found = self._targets.setdefault(name, Target(name, bound, bound.codec_options))
+        if collection.codec_options.uuid_representation != found.codec_options.uuid_representation:
+            raise UsageError("collection", f"{name} came with another uuid_representation before: use the same one")
         return found
 
     async def accept(self, item: AsyncAck) -> AsyncAck:
         """Take an operation, if there is room for it, or when there is."""
         worker = self._worker
         worker.check()
-        if self._spool is not None and self._process != getpid():
+        if worker.is_greedy():
+            await driver.pause(0)
+            worker.check()
+        if self._spool is None:
+            if worker.put(item):
+                return item
+        elif self._process != getpid():
             await self._open(self._spool)
-        if self._spool is None and worker.put(item):
-            if worker.is_greedy():
-                await driver.pause(0)
-            return item
         if not worker.reserve(item):
-            if self._plan.bounds.when_full == "wait":
-                await worker.wait_for_room(item)
-            elif self._plan.bounds.when_full == "reject":
+            if self._plan.bounds.when_full == "reject":
                 raise self._plan.full()
-            else:
-                dropped = worker.make_room(item)
-                self._over(dropped)
-                await self._bury(self._plan.dropped(dropped))
+            if self._plan.bounds.when_full == "wait" or not await self._drop_for(item):
+                await worker.wait_for_room(item)
         if self._journal is not None:
             try:
                 await self._disk.submit(None, item, None) if self._fsync else self._write([item])
@@ -152,6 +156,18 @@ class AsyncIntake:
                 raise
         worker.add(item)
         return item
+
+    async def _drop_for(self, item: AsyncAck) -> bool:
+        """Keep room for an item where the oldest ones were; tell whether there is any."""
+        has_room, dropped = self._worker.make_room(item)
+        try:
+            self._over(dropped)
+            await self._bury(self._plan.dropped(dropped))
+        except BaseException:
+            if has_room:
+                self._worker.release(item)
+            raise
+        return has_room
 
     async def _send(self, batch: Batch[AsyncAck]) -> None:
         """Send a batch, and tell of it."""
@@ -234,21 +250,38 @@ class AsyncIntake:
 
     async def _bury(self, items: Sequence[AsyncAck]) -> None:
         """Tell of operations of which nobody hears otherwise."""
-        for letter in map(DeadLetter.of, items):
+        letters = [DeadLetter.of(item) for item in items]
+        if letters and hasattr(type(self._on_dead_letter), "insert_many"):
+            await self._store(letters)
+            return
+        for letter in letters:
             if self._on_dead_letter is None:
                 _LOG.error(
                     "not stored: %s of %r in %s: %s", letter.operation, letter.key, letter.collection, letter.error
                 )
                 continue
             try:
-                if hasattr(type(self._on_dead_letter), "insert_one"):
-                    await self._on_dead_letter.insert_one(letter.document())
-                else:
-                    await driver.settle(self._on_dead_letter(letter))
+                await driver.settle(self._on_dead_letter(letter))
             except Exception:  # noqa: BLE001  # whatever somebody's function does
-                _LOG.exception(
-                    "a dead letter was lost: %s of %r in %s", letter.operation, letter.key, letter.collection
-                )
+                self._lost(letter)
+
+    async def _store(self, letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters, all at once; each by itself if that fails, for one of them may be too large."""
+        documents = [letter.document() for letter in letters]
+        with deadline(self._plan.bounds.retry_for):
+            with suppress(PyMongoError):
+                await self._on_dead_letter.insert_many(documents, ordered=False)
+                return
+            for letter, document in zip(letters, documents, strict=True):
+                try:
+                    # (the driver gave it an _id, by which it is known if it is there)
+                    await self._on_dead_letter.replace_one({"_id": document["_id"]}, document, upsert=True)
+                except Exception:  # noqa: BLE001, PERF203  # whatever there is to say
+                    self._lost(letter)
+
+    @staticmethod
+    def _lost(letter: DeadLetter) -> None:
+        _LOG.exception("a dead letter was lost: %s of %r in %s", letter.operation, letter.key, letter.collection)
 
     @staticmethod
     def _told(hook: Callable[[Any], None], what: Any) -> None:

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from os import PathLike, getpid
 from time import perf_counter
 from typing import Any, Final
 
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 
 from mongopatterns import _driver_sync as driver
+from mongopatterns._driver import deadline
 from mongopatterns._group_sync import Groups
 from mongopatterns._spool import Journal, Spool
 from mongopatterns._worker_sync import Worker
@@ -73,6 +76,7 @@ class Intake:
         self._worker: Worker[Ack, Batch[Ack]] = Worker(
             self._plan.queue, self._send, name=_NAME, in_flight=bounds.in_flight, max_delay=bounds.max_delay
         )
+        self._worker.ends_with(self.close)
         self._spool = None if spool is None else Spool(spool, fsync=fsync)
         self._fsync = fsync
         self._journal: Journal | None = None
@@ -104,7 +108,7 @@ class Intake:
         given_up = self._plan.given_up(self._worker.close(timeout))
         if self._journal is None:
             self._bury(given_up)
-        elif self._process == getpid():
+        elif self._process == getpid() and not self._plan.queue.there:  # (what is under way is noted there)
             self._journal.close()
             self._journal = None
 
@@ -119,33 +123,33 @@ class Intake:
         if not hasattr(type(collection), "find_one_and_update"):
             raise UsageError("collection", f"expected a collection, got {type(collection).__name__}")
         name = collection.full_name
-        if collection.database.client != self._client:
+        if collection.database.client is not self._client:
             raise UsageError("collection", f"{name} belongs to another client than the buffer")
         found = self._targets.get(name)
         if found is None:
             bound: Any = driver.bind(collection, collection.name, self._durability)
-            found = self._targets[name] = Target(name, bound, bound.codec_options)
+            found = self._targets.setdefault(name, Target(name, bound, bound.codec_options))
+        if collection.codec_options.uuid_representation != found.codec_options.uuid_representation:
+            raise UsageError("collection", f"{name} came with another uuid_representation before: use the same one")
         return found
 
     def accept(self, item: Ack) -> Ack:
         """Take an operation, if there is room for it, or when there is."""
         worker = self._worker
         worker.check()
-        if self._spool is not None and self._process != getpid():
+        if worker.is_greedy():
+            driver.pause(0)
+            worker.check()
+        if self._spool is None:
+            if worker.put(item):
+                return item
+        elif self._process != getpid():
             self._open(self._spool)
-        if self._spool is None and worker.put(item):
-            if worker.is_greedy():
-                driver.pause(0)
-            return item
         if not worker.reserve(item):
-            if self._plan.bounds.when_full == "wait":
-                worker.wait_for_room(item)
-            elif self._plan.bounds.when_full == "reject":
+            if self._plan.bounds.when_full == "reject":
                 raise self._plan.full()
-            else:
-                dropped = worker.make_room(item)
-                self._over(dropped)
-                self._bury(self._plan.dropped(dropped))
+            if self._plan.bounds.when_full == "wait" or not self._drop_for(item):
+                worker.wait_for_room(item)
         if self._journal is not None:
             try:
                 self._disk.submit(None, item, None) if self._fsync else self._write([item])
@@ -154,6 +158,18 @@ class Intake:
                 raise
         worker.add(item)
         return item
+
+    def _drop_for(self, item: Ack) -> bool:
+        """Keep room for an item where the oldest ones were; tell whether there is any."""
+        has_room, dropped = self._worker.make_room(item)
+        try:
+            self._over(dropped)
+            self._bury(self._plan.dropped(dropped))
+        except BaseException:
+            if has_room:
+                self._worker.release(item)
+            raise
+        return has_room
 
     def _send(self, batch: Batch[Ack]) -> None:
         """Send a batch, and tell of it."""
@@ -236,21 +252,38 @@ class Intake:
 
     def _bury(self, items: Sequence[Ack]) -> None:
         """Tell of operations of which nobody hears otherwise."""
-        for letter in map(DeadLetter.of, items):
+        letters = [DeadLetter.of(item) for item in items]
+        if letters and hasattr(type(self._on_dead_letter), "insert_many"):
+            self._store(letters)
+            return
+        for letter in letters:
             if self._on_dead_letter is None:
                 _LOG.error(
                     "not stored: %s of %r in %s: %s", letter.operation, letter.key, letter.collection, letter.error
                 )
                 continue
             try:
-                if hasattr(type(self._on_dead_letter), "insert_one"):
-                    self._on_dead_letter.insert_one(letter.document())
-                else:
-                    driver.settle(self._on_dead_letter(letter))
+                driver.settle(self._on_dead_letter(letter))
             except Exception:  # noqa: BLE001  # whatever somebody's function does
-                _LOG.exception(
-                    "a dead letter was lost: %s of %r in %s", letter.operation, letter.key, letter.collection
-                )
+                self._lost(letter)
+
+    def _store(self, letters: Sequence[DeadLetter]) -> None:
+        """Store dead letters, all at once; each by itself if that fails, for one of them may be too large."""
+        documents = [letter.document() for letter in letters]
+        with deadline(self._plan.bounds.retry_for):
+            with suppress(PyMongoError):
+                self._on_dead_letter.insert_many(documents, ordered=False)
+                return
+            for letter, document in zip(letters, documents, strict=True):
+                try:
+                    # (the driver gave it an _id, by which it is known if it is there)
+                    self._on_dead_letter.replace_one({"_id": document["_id"]}, document, upsert=True)
+                except Exception:  # noqa: BLE001, PERF203  # whatever there is to say
+                    self._lost(letter)
+
+    @staticmethod
+    def _lost(letter: DeadLetter) -> None:
+        _LOG.exception("a dead letter was lost: %s of %r in %s", letter.operation, letter.key, letter.collection)
 
     @staticmethod
     def _told(hook: Callable[[Any], None], what: Any) -> None:

@@ -113,9 +113,10 @@ class Item:
         return key_filter(self.field, self.key)
 
     def settle(self, error: BaseException | None) -> None:
-        """Say what came of it."""
-        self.done = True
-        self.error = error
+        """Say what came of it, if that was not said before."""
+        if not self.done:
+            self.done = True
+            self.error = error
 
 
 ItemT = TypeVar("ItemT", bound=Item)

@@ -22,6 +22,8 @@ Paths: TypeAlias = dict[str, tuple[str, Any]]
 """What an update does: the operator and the value of each path."""
 
 _INT64: Final = 2**63
+_MOST_PATHS: Final = 200
+"""With more, an update is not merged with another: each path is compared with each."""
 _WHOLE: Final = (int, Int64)
 _EXACT: Final[Context] = create_decimal128_context()
 _EXACT.traps[Inexact] = True
@@ -64,7 +66,7 @@ def merged(before: Paths, after: Paths) -> Paths | None:
         for path, (operator, value) in after.items():
             known = before.get(path)
             if known is None:
-                if any(overlap(path, other) for other in before):
+                if len(found) >= _MOST_PATHS or any(overlap(path, other) for other in before):
                     return None
                 found[path] = operator, value
             elif known[0] == operator:
@@ -74,6 +76,17 @@ def merged(before: Paths, after: Paths) -> Paths | None:
     except _Apart:
         return None
     return found
+
+
+def growth(before: Paths, after: Paths, size: int) -> int:
+    """Return by how many bytes an update grows at most, by one of this size that is merged into it.
+
+    Numbers and dates take the place of others; what is set may be of any size.
+    """
+    for path, (operator, _) in after.items():
+        if operator == "$set" or path not in before:
+            return size
+    return 0
 
 
 def update_of(paths: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def _sum(one: Any, other: Any) -> Any:
         total = one + other
         if (one < 0) != (other < 0) or not -_INT64 <= total < _INT64:
             raise _Apart
-        return int(total)
+        return total if type(one) is int and type(other) is int else Int64(total)
     exact = [_decimal(value) for value in (one, other)]
     if exact[0].is_signed() != exact[1].is_signed():
         raise _Apart

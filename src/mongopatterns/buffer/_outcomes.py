@@ -22,8 +22,8 @@ from pymongo.errors import (
 )
 
 from mongopatterns._grouping import own_copy, unknown
-from mongopatterns.buffer._items import DELETE, INSERT, Item, Target
-from mongopatterns.buffer._queue import Batch, Step
+from mongopatterns.buffer._items import DELETE, INSERT, REPLACE, UPDATE, Item, Target
+from mongopatterns.buffer._queue import Batch, Step, Wave
 from mongopatterns.calls import Call
 from mongopatterns.errors import DeploymentError, may_have_applied
 
@@ -33,6 +33,7 @@ _AGAIN: Final = 10.0  # seconds that an attempt has at the least
 _PAUSE: Final = 0.1  # seconds between attempts, besides the pauses that the driver makes
 _REFUSED: Final = "the server refused it when it was sent by a process that is gone, and with it the reason"
 _DUPLICATE: Final = 11000
+_COMMANDS: Final = {INSERT: "insert", UPDATE: "update", REPLACE: "update", DELETE: "delete"}
 _NO_TRANSACTIONS: Final = 20
 _NOT_IN_TRANSACTION: Final = 263
 _TOO_LARGE: Final = 388
@@ -40,7 +41,7 @@ _TOO_LARGE: Final = 388
 
 @dataclass(frozen=True)
 class Send(Generic[ItemT]):
-    """Operations on one collection, no two of them on one document: they are sent without order.
+    """Operations of one command, on one collection, no two of them on one document: they are sent without order.
 
     Attributes:
         target: The collection.
@@ -51,10 +52,21 @@ class Send(Generic[ItemT]):
     steps: list[Step[ItemT]]
 
     def call(self) -> tuple[str, list[Any]]:
-        """Return the driver's method, and what it is given; for documents alone there is a quicker one."""
-        if all(step.first.kind == INSERT for step in self.steps):
+        """Return the driver's method, and what it is given; for documents there is a quicker one."""
+        if self.steps[0].first.kind == INSERT:
             return "insert_many", [RawBSONDocument(step.first.body) for step in self.steps]
         return "bulk_write", [step.operation() for step in self.steps]
+
+
+def sends_of(wave: Wave[ItemT]) -> list[Send[ItemT]]:
+    """Return the commands of a wave: an answer is about one command, and tells nothing of another one."""
+    sends: list[Send[ItemT]] = []
+    for target, steps in wave.items():
+        commands: dict[str, list[Step[ItemT]]] = {}
+        for step in steps:
+            commands.setdefault(_COMMANDS[step.first.kind], []).append(step)
+        sends += [Send(target, commands[name]) for name in ("insert", "update", "delete") if name in commands]
+    return sends
 
 
 Answer = BaseException | None
@@ -70,13 +82,13 @@ def at_least_once(batch: Batch[ItemT]) -> Generator[list[Send[ItemT]], list[Answ
         yield from _send(wave)
 
 
-def _send(wave: Mapping[Target, list[Step[ItemT]]]) -> Generator[list[Send[ItemT]], list[Answer], None]:
-    sends = [Send(target, steps) for target, steps in wave.items()]
+def _send(wave: Wave[ItemT]) -> Generator[list[Send[ItemT]], list[Answer], None]:
+    sends = sends_of(wave)
     answers = yield sends
-    refused: dict[Target, list[Step[ItemT]]] = {}
+    refused: Wave[ItemT] = {}
     for send, answer in zip(sends, answers, strict=True):
         if found := _settle(send, answer):
-            refused[send.target] = found
+            refused.setdefault(send.target, []).extend(found)
     # What was merged and refused is told by itself what is wrong with it.
     most = max((len(step.items) for steps in refused.values() for step in steps), default=0)
     for place in range(most):
@@ -223,7 +235,7 @@ def exactly_once(
     """
     waves = [{target: list(steps) for target, steps in wave.items()} for wave in batch.waves]
     left, pause, last = retry_for, 0.0, False
-    while sends := [Send(target, _by_kind(steps)) for wave in waves for target, steps in wave.items() if steps]:
+    while sends := [send for wave in waves for send in sends_of(wave)]:
         failed = yield Attempt(sends, max(left, _AGAIN), pause)
         if failed is None or isinstance(failed.error, AlreadyDone):
             refused = failed.error.refused if failed and isinstance(failed.error, AlreadyDone) else ()
@@ -249,11 +261,6 @@ def exactly_once(
             step.first.settle(_in_transaction(error))
         else:  # what was merged and refused is told by itself what is wrong with it
             waves = _apart(waves, step)
-
-
-def _by_kind(steps: list[Step[ItemT]]) -> list[Step[ItemT]]:
-    """Put what is sent in one command side by side: in a wave, no order is meant."""
-    return sorted(steps, key=lambda step: (step.first.kind != INSERT, step.first.kind == DELETE))
 
 
 def is_passing(error: BaseException) -> bool:
@@ -286,7 +293,7 @@ def _apart(waves: Any, step: Step[ItemT]) -> Any:
 def _in_transaction(error: BaseException) -> BaseException:
     """Say what is not possible in a transaction."""
     code = error.code if isinstance(error, OperationFailure) else None
-    if code == _NO_TRANSACTIONS:
+    if code == _NO_TRANSACTIONS and "Transaction numbers" in str(error):
         told = DeploymentError(
             "delivery='exactly_once' needs transactions, which a single server has not: use a replica set, or "
             "delivery='at_least_once'"

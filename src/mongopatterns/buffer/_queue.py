@@ -12,15 +12,15 @@ comes later waits until everything before it is done: an *era* ends and another 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.operations import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 
-from mongopatterns.buffer._items import DELETE, INSERT, UPDATE, Item, Target
-from mongopatterns.buffer._merging import Paths, mergeable, merged, paths_of, update_of
+from mongopatterns.buffer._items import DELETE, INSERT, MAX_DOCUMENT, UPDATE, Item, Target
+from mongopatterns.buffer._merging import Paths, growth, mergeable, merged, paths_of, update_of
 from mongopatterns.errors import OutcomeUnknown
 
 ItemT = TypeVar("ItemT", bound=Item)
@@ -60,18 +60,31 @@ class Step(Generic[ItemT]):
             return DeleteOne(first.filter)
         return (UpdateOne if first.kind == UPDATE else ReplaceOne)(first.filter, self.body, upsert=first.upsert)
 
-    def absorbs(self, item: ItemT) -> bool:
-        """Take an item in, if it can be merged with what is there."""
+    def absorbs(self, item: ItemT, most_bytes: int) -> bool:
+        """Take an item in, if it can be merged with what is there, and they have no more bytes than that."""
         if not mergeable(self.items[-1], item):
             return False
         before = self._paths or paths_of(self.items[0].body)
         after = before and paths_of(item.body)
         both = merged(before, after) if before and after else None
-        if both is None:
+        if both is None or before is None or after is None:
+            return False
+        size = self.size + growth(before, after, item.size)
+        if size > most_bytes:
             return False
         self._paths = both
+        self.size = size
         self.items.append(item)
         return True
+
+
+def steps_of(items: Sequence[ItemT], most_bytes: int) -> list[Step[ItemT]]:
+    """Put items of one document into as few operations as can be."""
+    steps: list[Step[ItemT]] = []
+    for item in items:
+        if not steps or not steps[-1].absorbs(item, most_bytes):
+            steps.append(Step(item))
+    return steps
 
 
 Wave = dict[Target, list[Step[ItemT]]]
@@ -169,6 +182,7 @@ class Queue(Generic[ItemT]):
     def __init__(self, batch_items: int, batch_bytes: int, most_items: int, most_bytes: int) -> None:
         self._batch_items = batch_items
         self._batch_bytes = batch_bytes
+        self._step_bytes = min(batch_bytes, MAX_DOCUMENT)
         self._most_items = most_items
         self._most_bytes = most_bytes
         self._targets: dict[Target, _Lanes[ItemT]] = {}
@@ -179,6 +193,8 @@ class Queue(Generic[ItemT]):
         self._overdue = 0  # how many of those wait
         self._marks: list[Mark] = []
         self._under_way: set[Batch[ItemT]] = set()
+        self._next = 0  # the number of the next item for which room is kept
+        self._oldest: deque[ItemT] | None = None  # what waits in order, since somebody asked for the oldest one
         self.items = self.size = self.there = self.accepted = self.merged = self.waiting = 0
 
     # What comes in ...............................................................................................
@@ -187,30 +203,34 @@ class Queue(Generic[ItemT]):
         """Keep room for an item, if there is any."""
         if self.items >= self._most_items or (self.items and self.size + item.size > self._most_bytes):
             return False
+        item.number = self._next
+        self._next += 1
         self.items += 1
         self.size += item.size
         return True
 
     def put(self, item: ItemT) -> bool:
         """Take an item, if there is any room."""
-        if self.items >= self._most_items or (self.items and self.size + item.size > self._most_bytes):
+        if not self.reserve(item):
             return False
-        self.items += 1
-        self.size += item.size
         self.add(item)
         return True
 
     def release(self, item: ItemT) -> None:
         """Give the room of an item back."""
-        self.items -= 1
-        self.size -= item.size
+        self._free([item])
 
     def add(self, item: ItemT) -> None:
         """Take an item for which room was kept."""
-        item.number = self.accepted
         self.accepted += 1
         self.there += 1
         self.waiting += 1
+        if item.number < self._marked:
+            self._overdue += 1
+        if self._oldest is not None:
+            self._oldest.append(item)
+            if len(self._oldest) > 2 * self._most_items:  # (nobody has asked for a while)
+                self._oldest = None
         lanes = self._targets.get(item.target)
         if lanes is None:
             lanes = self._targets[item.target] = _Lanes()
@@ -234,48 +254,54 @@ class Queue(Generic[ItemT]):
                 return
             lanes.ready.append(identity)
             self._ready[item.target] = None
-        elif lane[-1].absorbs(item):
-            self.merged += 1
-            return
+            steps, size = 1, item.size
         else:
-            lane.append(Step(item))
+            size = -lane[-1].size
+            if merges := lane[-1].absorbs(item, self._step_bytes):
+                self.merged += 1
+                size += lane[-1].size
+            else:
+                lane.append(Step(item))
+                size = item.size
             if identity in lanes.busy:
                 return
-        self._ready_steps += 1
-        self._ready_bytes += item.size
+            steps = 0 if merges else 1
+        self._ready_steps += steps
+        self._ready_bytes += size
 
     def take_oldest(self) -> ItemT | None:
         """Take the oldest item that waits out again; None if all are under way."""
-        found: list[tuple[int, Target, ItemT]] = []
-        for target, lanes in self._targets.items():
-            found += [(lane[0].first.number, target, lane[0].first) for lane in lanes.waiting.values()]
-            found += [(item.number, target, item) for item in list(lanes.later)[:1]]
-        if not found:
-            return None
-        _, target, item = min(found, key=lambda each: each[0])
-        self._take_out(self._targets[target], item)
-        return item
+        while self.waiting:
+            if not self._oldest:
+                self._oldest = deque(sorted(self._all_waiting(), key=lambda item: item.number))
+            item = self._oldest.popleft()
+            lanes = self._targets[item.target]
+            lane = lanes.waiting.get(item.identity)
+            if (lane and lane[0].first is item) or (lanes.later and lanes.later[0] is item):
+                self._take_out(lanes, item)
+                return item
+        self._oldest = None
+        return None
+
+    def _all_waiting(self) -> list[ItemT]:
+        found: list[ItemT] = []
+        for lanes in self._targets.values():
+            found += [item for lane in lanes.waiting.values() for step in lane for item in step.items]
+            found += lanes.later
+        return found
 
     def _take_out(self, lanes: _Lanes[ItemT], item: ItemT) -> None:
         lane = lanes.waiting.get(item.identity)
         if lanes.later and lanes.later[0] is item:
             lanes.later.popleft()
         elif lane is not None:
-            step = lane.pop(0)
-            rest = step.items[1:]
-            counted = item.identity not in lanes.busy
-            if counted:
-                self._ready_steps -= 1
-                self._ready_bytes -= step.size
-            if rest:  # (it was the first of several: the others are merged once more)
-                anew = Step(rest[0])
-                for each in rest[1:]:
-                    anew.absorbs(each)
-                lane.insert(0, anew)
-                if counted:
-                    self._ready_steps += 1
-                    self._ready_bytes += anew.size
-            elif not lane:
+            step = lane[0]
+            rest = steps_of(step.items[1:], self._step_bytes)  # (if it was the first of several)
+            lane[:1] = rest
+            if item.identity not in lanes.busy:
+                self._ready_steps += len(rest) - 1
+                self._ready_bytes += sum(each.size for each in rest) - step.size
+            if not lane:
                 del lanes.waiting[item.identity]
         self._left([item])
         self._ended([item])
@@ -285,12 +311,12 @@ class Queue(Generic[ItemT]):
 
     def hurry(self) -> None:
         """Have everything that waits sent as soon as it can be."""
-        self._marked = self.accepted
+        self._marked = self._next
         self._overdue = self.waiting
 
     def mark(self) -> Mark:
-        """Follow what is there now."""
-        mark = Mark(self.accepted, self.there)
+        """Follow what is there now, and that for which room is kept."""
+        mark = Mark(self._next, self.items)
         if mark.left:
             self._marks.append(mark)
         return mark
@@ -382,6 +408,9 @@ class Queue(Generic[ItemT]):
     def _ended(self, items: list[ItemT]) -> None:
         """Account for items that are done, or given up."""
         self.there -= len(items)
+        self._free(items)
+
+    def _free(self, items: Sequence[ItemT]) -> None:
         self.items -= len(items)
         self.size -= sum([item.size for item in items])
         for mark in self._marks:
@@ -390,14 +419,12 @@ class Queue(Generic[ItemT]):
 
     def forget(self) -> None:
         """Be empty: what is there belongs to another process, which alone will know what comes of it."""
-        there = [item for batch in self._under_way for item in batch.members()]
-        for lanes in self._targets.values():
-            there += [item for lane in lanes.waiting.values() for step in lane for item in step.items]
-            there += lanes.later
-        for item in there:
+        under_way = [item for batch in self._under_way for item in batch.members()]
+        for item in [*under_way, *self._all_waiting()]:
             if not item.done:  # (no lock is taken, which somebody may have held in the other process)
                 Item.settle(item, OutcomeUnknown("it was accepted by another process, of which this one is a fork"))
         self._under_way.clear()
+        self._oldest = None
         self._targets.clear()
         self._ready.clear()
         self._marks = []
