@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from bson import Decimal128, Int64, ObjectId, encode
+from bson import Code, DBRef, Decimal128, Int64, ObjectId, encode
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
@@ -421,7 +421,11 @@ BAD: list[Any] = [
     ("insert", (raw(b"\x02t\x00", b"\x60t\x00"),), "document"),
     ("insert", (raw(b"\x06\x00\x00\x00hello", b"\x66\x00\x00\x00hello"),), "document"),
     ("insert", (raw(b"hello", b"hell\xff"),), "document"),
-    ("insert", ({"_id": 1, "v": raw(b"\x02t\x00", b"\x60t\x00")},), "document"),
+    ("insert", ({"_id": 1, "v": {"$ref": "a", "$id": nest(179)}},), "document"),
+    ("insert", ({"_id": 1, "v": DBRef("a", nest(179))},), "document"),
+    ("insert", ({"_id": 1, "v": Code("f()", nest(180))},), "document"),
+    ("insert", ({"_id": 1, "v": (nest(179),)},), "document"),
+    ("insert", (RawBSONDocument(encode({"_id": 1, "v": nest(180)})),), "document"),
     ("insert", (RawBSONDocument(encode({"_id": 1}).replace(b"\x10", b"\x60")),), "document"),
     ("update", (1, [1]), "update"),
     ("update", (1, [{}]), "update"),

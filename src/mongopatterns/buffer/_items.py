@@ -6,13 +6,16 @@ order (see `_queue`). What is accepted was copied: nobody else can change it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from types import NoneType
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
-from bson import Binary, ObjectId, encode
-from bson.codec_options import CodecOptions
-from bson.errors import InvalidDocument
+from bson import Binary, Code, DBRef, Decimal128, Int64, ObjectId, decode, encode
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError, InvalidDocument
 from bson.raw_bson import RawBSONDocument
 
 from mongopatterns.amounts import amount_value
@@ -23,8 +26,22 @@ from mongopatterns.specs import overlap
 MAX_DOCUMENT: Final = 16 * 1024 * 1024
 """How many bytes a document has at most."""
 
+MAX_LEVELS: Final = 180
+"""How many levels a document has at most: itself, and the documents and lists in each other."""
+
+# The server refuses a whole command, and all that is in it, if anything in it has more than 200 levels. An update has
+# more than what it stores, for its operators: so many are sent, and if that is too much, it is refused by itself.
+_MOST_SENT: Final = 200
+_SHALLOW: Final = 7 * MAX_LEVELS  # bytes: a document or a list in another one has its type, name, length and end
+_LEAVES: Final = frozenset({str, int, float, bool, NoneType, datetime, ObjectId, bytes, Int64, Decimal128, UUID})
+_PLAIN_HOLDERS: Final = frozenset({dict, list})
+_STAGES: Final = ("$addFields", "$set", "$project", "$unset", "$replaceRoot", "$replaceWith")
+_HOLDERS: Final = b"\x03\x04\x0f"  # the types of documents, of lists, and of code with a document
+_ANY: Final[CodecOptions[Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
 _SMALL: Final = 10**9
 _SHORT: Final = 1000
+_MOST_KNOWN: Final = 1024
 
 # About how many bytes of BSON an increment has besides its key and its paths, and for each path besides its name.
 _FRAME: Final = 60
@@ -136,8 +153,10 @@ def insert(kind: type[ItemT], target: Target, document: Mapping[str, Any], new_i
     """
     if type(document) is not dict:  # (nearly every document is one, and quick to check)
         _check_mapping("document", document)
-        if isinstance(document, RawBSONDocument) and "_id" not in document:
-            raise UsageError("document", "a RawBSONDocument needs an _id of its own")
+        if isinstance(document, RawBSONDocument):
+            _decoded("document", bytes(document.raw))
+            if "_id" not in document:
+                raise UsageError("document", "a RawBSONDocument needs an _id of its own")
     if "_id" not in document:
         document = {"_id": new_id(), **document}
     body = _encoded("document", document, target)
@@ -163,11 +182,15 @@ def increment(
         raise UsageError("amounts", f"expected a dict of amounts by path, got {amounts!r:.100}")
     if isinstance(set_now, str) or not isinstance(set_now, (list, tuple)):
         raise UsageError("set_now", f"expected a list of paths, got {set_now!r:.100}")
-    size = _size_of_paths(tuple(amounts), tuple(set_now))
+    for path in set_now:
+        if type(path) is not str:  # (it could not be looked up)
+            check_path("set_now", path)
+    key = _checked_key(key, key_field, upsert=upsert)
+    paths = key_field, tuple(amounts), tuple(set_now)
+    size = _known.get(paths) or _size_of_paths(*paths)
     body: dict[str, Any] = {"$inc": {path: _amount(path, amount) for path, amount in amounts.items()}}
     if set_now:
         body["$currentDate"] = dict.fromkeys(set_now, True)
-    key = _checked_key(key, key_field, upsert=upsert)
     # (What is counted is storable, and so is text in ASCII: it need not be encoded to be measured.)
     plain = type(key) is str and len(key) < _SHORT and key.isascii()
     size += len(key) if plain else len(_encoded("key", {key_field: key}, target))
@@ -180,6 +203,7 @@ def update(kind: type[ItemT], target: Target, key: Any, update_: Any, *, key_fie
     Raises:
         UsageError: If it is none, cannot be sent, or would change the key.
     """
+    key = _checked_key(key, key_field, upsert=upsert)
     if isinstance(update_, Mapping):
         if not update_ or not all(isinstance(name, str) and name.startswith("$") for name in update_):
             raise UsageError("update", "expected operators such as {'$set': {...}}; a whole document is for replace()")
@@ -189,7 +213,12 @@ def update(kind: type[ItemT], target: Target, key: Any, update_: Any, *, key_fie
                     raise UsageError("update", f"{path!r} is the key, which an update does not change")
     elif not isinstance(update_, (list, tuple)) or not update_:
         raise UsageError("update", f"expected operators or a pipeline, got {type(update_).__name__}")
-    return _keyed(kind, target, UPDATE, key, copied(update_), key_field=key_field, upsert=upsert)
+    else:
+        for stage in update_:
+            # (the server refuses all that is sent with it)
+            if not isinstance(stage, Mapping) or len(stage) != 1 or next(iter(stage)) not in _STAGES:
+                raise UsageError("update", f"{stage!r:.100} is no stage: each is one of {', '.join(_STAGES)}")
+    return _keyed(kind, target, UPDATE, key, _copied("update", update_), key_field=key_field, upsert=upsert)
 
 
 def replace(
@@ -200,16 +229,18 @@ def replace(
     Raises:
         UsageError: If it is no document, has another key, or cannot be stored.
     """
+    key = _checked_key(key, key_field, upsert=upsert)
     _check_mapping("document", document)
+    document = _copied("document", document)
     if any(str(name).startswith("$") for name in document):
         raise UsageError("document", "operators are for update()")
-    options = target.codec_options
+    item = _keyed(kind, target, REPLACE, key, document, key_field=key_field, upsert=upsert)
     if key_field in document:
-        if bson_identity(document[key_field], options) != bson_identity(key, options):
+        if bson_identity(document[key_field], target.codec_options) != item.identity:
             raise UsageError("document", f"its {key_field!r} is {document[key_field]!r:.100}, and the key {key!r:.100}")
     elif key_field != "_id":
         raise UsageError("document", f"it has no {key_field!r}, by which it is found")
-    return _keyed(kind, target, REPLACE, key, copied(document), key_field=key_field, upsert=upsert)
+    return item
 
 
 def delete(kind: type[ItemT], target: Target, key: Any, *, key_field: str) -> ItemT:
@@ -218,13 +249,15 @@ def delete(kind: type[ItemT], target: Target, key: Any, *, key_field: str) -> It
     Raises:
         UsageError: If the key is none.
     """
+    key = _checked_key(key, key_field, upsert=False)
     return _keyed(kind, target, DELETE, key, None, key_field=key_field, upsert=False)
 
 
 def _keyed(kind: type[ItemT], target: Target, what: str, key: Any, body: Any, *, key_field: str, upsert: bool) -> ItemT:
-    key = _checked_key(key, key_field, upsert=upsert)
-    name = "update" if what == UPDATE else "document"
-    size = len(_encoded(name, {"q": {key_field: key}, "u": body}, target))
+    if type(key) is not str and type(key) is not ObjectId:
+        _encoded("key", {key_field: key}, target)
+    name, most = ("update", _MOST_SENT) if what == UPDATE else ("document", MAX_LEVELS)
+    size = len(_encoded(name, {"q": {key_field: key}, "u": body}, target, most + 1))
     return kind(target, what, key, body, size, field=key_field, upsert=upsert)
 
 
@@ -233,23 +266,35 @@ def _checked_key(key: Any, key_field: str, *, upsert: bool) -> Any:
         check_path("key_field", key_field)
     if upsert is not True and upsert is not False:
         raise UsageError("upsert", f"expected True or False, got {upsert!r:.100}")
-    return key_value("key", key)
+    try:
+        return key_value("key", key)
+    except RecursionError:
+        raise UsageError("key", f"has more than {MAX_LEVELS} levels, or holds itself") from None
 
 
-@lru_cache(maxsize=1024)
-def _size_of_paths(amounts: tuple[Any, ...], set_now: tuple[Any, ...]) -> int:
-    """Check paths, and return about how many bytes an increment of them has.
+_known: Final[dict[tuple[str, tuple[Any, ...], tuple[Any, ...]], int]] = {}
+"""About how many bytes an increment of paths has that were checked: most applications have few, again and again."""
 
-    Most applications have few, and write to them again and again.
-    """
-    for argument, paths in (("amounts", amounts), ("set_now", set_now)):
-        for path in paths:
-            check_path(argument, path)
+
+def _size_of_paths(key_field: str, amounts: tuple[Any, ...], set_now: tuple[Any, ...]) -> int:
+    """Check paths, and return about how many bytes an increment of them has."""
     every = (*amounts, *set_now)
+    for path in amounts:
+        check_path("amounts", path)
     for place, path in enumerate(every):
+        argument = "amounts" if place < len(amounts) else "set_now"
+        if overlap(path, key_field):
+            raise UsageError(argument, f"{path!r:.100} is the key, which an increment does not change")
         if met := [other for other in every[:place] if overlap(path, other)]:
-            raise UsageError("amounts" if path in amounts else "set_now", f"{path!r} and {met[0]!r} overlap")
-    return _FRAME + sum(len(path.encode()) + _PER_PATH for path in every)
+            raise UsageError(argument, f"{path!r:.100} and {met[0]!r:.100} overlap")
+    size = _FRAME + sum(len(path.encode()) + _PER_PATH for path in every)
+    if size > MAX_DOCUMENT:
+        raise UsageError("amounts", f"have {size:,} bytes, and a document has at most {MAX_DOCUMENT:,}")
+    if size <= _SHORT:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[key_field, amounts, set_now] = size
+    return size
 
 
 def _check_mapping(argument: str, value: object) -> None:
@@ -261,21 +306,87 @@ def _amount(path: str, amount: Any) -> Any:
     """Return an amount as it travels: whole numbers as integers, all others as Decimal128."""
     if type(amount) is int and 0 < amount < _SMALL:  # nearly every amount, and quick to check
         return amount
-    negative = isinstance(amount, (int, float)) and not isinstance(amount, bool) and amount < 0
+    argument = f"amounts[{path!r:.100}]"
+    if isinstance(amount, Decimal):  # (whose minus would round)
+        negative = amount.is_signed()
+        size: Any = amount.copy_abs()
+    else:
+        negative = isinstance(amount, (int, float)) and not isinstance(amount, bool) and amount < 0
+        size = -amount if negative else amount
+    value = amount_value(argument, size)
     if not negative:
-        return amount_value(f"amounts[{path!r}]", amount)
-    value = amount_value(f"amounts[{path!r}]", -amount)
+        return value
     return -value if isinstance(value, int) else type(value)(value.to_decimal().copy_negate())
 
 
-def _encoded(argument: str, document: Mapping[str, Any], target: Target) -> bytes:
+def _copied(argument: str, value: Any) -> Any:
+    try:
+        return copied(value)
+    except RecursionError:
+        raise UsageError(argument, f"has more than {MAX_LEVELS} levels, or holds itself") from None
+    except BSONError as error:  # (of a RawBSONDocument in it)
+        raise UsageError(argument, f"cannot be stored: {error}") from None
+
+
+def _decoded(argument: str, body: bytes) -> dict[str, Any]:
+    try:
+        return decode(body, codec_options=_ANY)
+    except (BSONError, ValueError, RecursionError) as error:
+        raise UsageError(argument, f"cannot be stored: {error}") from None
+
+
+def _encoded(argument: str, document: Mapping[str, Any], target: Target, most: int = MAX_LEVELS) -> bytes:
     try:
         body = encode(document, codec_options=target.codec_options)
     except (InvalidDocument, OverflowError, UnicodeError, ValueError, RecursionError) as error:
         raise UsageError(argument, f"cannot be stored: {error}") from None
     if len(body) > MAX_DOCUMENT:
         raise UsageError(argument, f"has {len(body):,} bytes, and a document has at most {MAX_DOCUMENT:,}")
+    if len(body) > _SHALLOW and _is_too_deep(argument, document, body, most):
+        raise UsageError(argument, f"has more than {MAX_LEVELS} levels of documents and lists in each other")
     return body
+
+
+def _is_too_deep(argument: str, document: Mapping[str, Any], body: bytes, most: int) -> bool:
+    """Tell whether there are more levels: few documents have so many bytes that may begin one, which is quick to tell.
+
+    Those are looked at, and if they hold what is not plain, as they are encoded.
+    """
+    if sum(map(body.count, _HOLDERS)) < most:
+        return False
+    level: list[Any] = [document]
+    for _ in range(most):
+        if not _PLAIN_HOLDERS.issuperset(map(type, level)):
+            break
+        level = [
+            each
+            for holder in level
+            for each in (holder.values() if type(holder) is dict else holder)
+            if type(each) not in _LEAVES
+        ]
+        if not level:
+            return False
+    return _levels(_decoded(argument, body)) > most
+
+
+def _levels(document: dict[str, Any]) -> int:
+    """Count how deep a document is."""
+    found, level = 0, [document]
+    while level:
+        found += 1
+        level = [each for holder in level for each in _held(holder)]
+    return found
+
+
+def _held(holder: Any) -> Iterable[Any]:
+    """Give the documents and lists that one has."""
+    for each in holder if type(holder) is list else holder.values():
+        if type(each) is dict or type(each) is list:
+            yield each
+        elif type(each) is DBRef:
+            yield each.as_doc()
+        elif type(each) is Code and each.scope is not None:
+            yield each.scope
 
 
 def record(item: Item) -> dict[str, Any]:
