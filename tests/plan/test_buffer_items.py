@@ -46,7 +46,7 @@ def test_levels_are_counted_whatever_makes_them(kinds: list[str], levels: int) -
     if levels <= MAX_LEVELS:
         assert insert(document).size == len(encode(document))
     else:
-        with pytest.raises(UsageError, match="more than 180 levels"):
+        with pytest.raises(UsageError, match="at most 180 levels"):
             insert(document)
 
 

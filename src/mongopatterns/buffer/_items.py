@@ -269,7 +269,9 @@ def _checked_key(key: Any, key_field: str, *, upsert: bool) -> Any:
     try:
         return key_value("key", key)
     except RecursionError:
-        raise UsageError("key", f"has more than {MAX_LEVELS} levels, or holds itself") from None
+        raise UsageError(
+            "key", f"is nested too deeply, or holds itself: a document has at most {MAX_LEVELS} levels"
+        ) from None
 
 
 _known: Final[dict[tuple[str, tuple[Any, ...], tuple[Any, ...]], int]] = {}
@@ -323,7 +325,9 @@ def _copied(argument: str, value: Any) -> Any:
     try:
         return copied(value)
     except RecursionError:
-        raise UsageError(argument, f"has more than {MAX_LEVELS} levels, or holds itself") from None
+        raise UsageError(
+            argument, f"is nested too deeply, or holds itself: a document has at most {MAX_LEVELS} levels"
+        ) from None
     except BSONError as error:  # (of a RawBSONDocument in it)
         raise UsageError(argument, f"cannot be stored: {error}") from None
 
@@ -343,7 +347,7 @@ def _encoded(argument: str, document: Mapping[str, Any], target: Target, most: i
     if len(body) > MAX_DOCUMENT:
         raise UsageError(argument, f"has {len(body):,} bytes, and a document has at most {MAX_DOCUMENT:,}")
     if len(body) > _SHALLOW and _is_too_deep(argument, document, body, most):
-        raise UsageError(argument, f"has more than {MAX_LEVELS} levels of documents and lists in each other")
+        raise UsageError(argument, f"is nested too deeply: a document has at most {MAX_LEVELS} levels")
     return body
 
 
