@@ -250,6 +250,8 @@ class Journal:
         path = self._directory / f"{self._name}-{self._numbered:08d}{_SUFFIX}"
         try:
             self._files.append(_File.begin(path, self._next))
+            if self._fsync:
+                _sync_names(self._directory)
         except OSError as error:
             raise DeploymentError(f"the spool in {self._directory} cannot be written: {error}") from error
         self._numbered += 1
@@ -302,6 +304,15 @@ class Spool:
 
     def _paths(self, pattern: str) -> list[Path]:
         return sorted(self._directory.glob(f"{pattern}{_SUFFIX}"))
+
+
+def _sync_names(directory: Path) -> None:
+    """Have the names in a directory survive a failure of the machine: a file's own flush does not see to its name."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_into(found: Left, data: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -255,3 +256,18 @@ def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
     made = tmp_path / "a" / "b"
     Spool(made)
     assert made.is_dir()
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_the_name_of_a_file_is_flushed_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool) -> None:
+    """With `fsync`, the directory is flushed when a file begins: its own flush does not see to its name."""
+    flushed: list[bool] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        flushed.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Spool(tmp_path, fsync=fsync).journal().close()
+    assert flushed == [True] * fsync

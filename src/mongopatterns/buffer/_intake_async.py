@@ -203,7 +203,10 @@ class AsyncIntake:
             if self._process == getpid():
                 return
             for journal in spool.adopt():
-                await self._redo(journal)
+                try:
+                    await self._redo(journal)
+                finally:  # (what is not done by now is left to others)
+                    journal.close()
             self._journal = spool.journal()
             self._process = getpid()
 
@@ -220,7 +223,6 @@ class AsyncIntake:
             self._plan.redone(batch)
             journal.done(_places(batch))
             await self._tell(batch, perf_counter() - started)
-        journal.close()
 
     def _restored(self, record: Mapping[str, Any], place: int) -> AsyncAck:
         database, _, name = record["to"].partition(".")

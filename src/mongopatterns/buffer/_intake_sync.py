@@ -205,7 +205,10 @@ class Intake:
             if self._process == getpid():
                 return
             for journal in spool.adopt():
-                self._redo(journal)
+                try:
+                    self._redo(journal)
+                finally:  # (what is not done by now is left to others)
+                    journal.close()
             self._journal = spool.journal()
             self._process = getpid()
 
@@ -222,7 +225,6 @@ class Intake:
             self._plan.redone(batch)
             journal.done(_places(batch))
             self._tell(batch, perf_counter() - started)
-        journal.close()
 
     def _restored(self, record: Mapping[str, Any], place: int) -> Ack:
         database, _, name = record["to"].partition(".")

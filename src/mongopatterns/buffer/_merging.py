@@ -22,6 +22,7 @@ Paths: TypeAlias = dict[str, tuple[str, Any]]
 """What an update does: the operator and the value of each path."""
 
 _INT64: Final = 2**63
+_LONGEST: Final = 256  # characters of a path; what is known of paths is kept
 _MOST_PATHS: Final = 200
 """With more, an update is not merged with another: each path is compared with each."""
 _WHOLE: Final = (int, Int64)
@@ -47,7 +48,7 @@ def paths_of(update: Any) -> Paths | None:
         if operator not in _COMBINED or type(fields) is not dict:
             return None
         for path, value in fields.items():
-            if path in found or not _is_plain(path):
+            if path in found or len(path) > _LONGEST or not _is_plain(path):
                 return None
             found[path] = operator, value
     return found
