@@ -55,6 +55,7 @@ from mongopatterns.schema._schema_parts import admits, any_of, enum_of, lengths,
 
 WHOLE = ["int", "long"]
 NUMBER = ["double", "int", "long"]
+DECIMAL = {"bsonType": "decimal"}
 T = TypeVar("T")
 
 
@@ -245,7 +246,11 @@ SHAPES: list[tuple[Any, Any]] = [
     (Annotated[int, Field(ge=-(2**70))], {"bsonType": WHOLE, "minimum": -float(2**70)}),
     (Annotated[float, Field(ge=0.5)], {"bsonType": NUMBER, "minimum": 0.5}),
     (Annotated[Decimal, Field(ge=Decimal("0.5"))], {"bsonType": "decimal", "minimum": Decimal128("0.5")}),
+    (Annotated[Decimal, Field(ge=0.01)], {**DECIMAL, "minimum": Decimal128("0.01")}),
+    (Annotated[StoredDecimal, Field(ge=0.01)], {**DECIMAL, "minimum": 0.01}),
     (Annotated[StoredDecimal, Field(ge=0)], {"bsonType": "decimal", "minimum": 0}),
+    (Json, {}),
+    (Json | None, {}),
     (Annotated[dt.timedelta, Field(gt=dt.timedelta(0))],
      {"bsonType": NUMBER, "minimum": 0.0, "exclusiveMinimum": True}),
     (Annotated[int | None, Field(ge=1)], {"bsonType": [*WHOLE, "null"], "minimum": 1}),
@@ -346,6 +351,10 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[int, WrapSerializer(lambda value, handler: handler(value), return_type=int)],
      {"bsonType": WHOLE}, ["custom-serializer"]),
     (ByteSize, {"bsonType": WHOLE, "minimum": 0}, ["custom-serializer"]),
+    (Annotated[int, Field(le=10**400)], {"bsonType": WHOLE}, ["bound"]),
+    (Annotated[Decimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),
+    (Annotated[StoredDecimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),
+    (Annotated[int, Field(multiple_of=10**20)], {"bsonType": WHOLE}, ["multiple-of"]),
     (Base64Bytes, {"bsonType": "binData"}, ["custom-validator"]),
 ]  # fmt: skip
 

@@ -19,12 +19,14 @@ from mongopatterns.errors import UsageError
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.models import WRITTEN_AS_TEXT, stored
 from mongopatterns.schema._model_patterns import server_pattern
-from mongopatterns.schema._schema_parts import NUMBERS, WHOLE, Schema, bounds, enum_of, lengths, of_types
+from mongopatterns.schema._schema_parts import NUMBERS, WHOLE, Schema, bounds, enum_of, holds, lengths, of_types
 
-__all__ = ["SCALARS", "Say", "of_class"]
+__all__ = ["SCALARS", "Say", "limited", "of_class"]
 
 Node = Mapping[str, Any]
 
+_BOUNDS: Final = ("ge", "gt", "le", "lt")
+_INT64: Final = 2**63
 _CLASSES: Final[list[tuple[Any, tuple[str, ...]]]] = [
     (ObjectId, ("objectId",)),
     (Decimal128, ("decimal",)),
@@ -98,14 +100,16 @@ def _text(node: Node, say: Say) -> Schema:
 
 
 def _whole(node: Node, say: Say) -> Schema:
-    del say
     factor = node.get("multiple_of")
-    return {**of_types(*WHOLE), **_bounds(node), **({} if factor is None else {"multipleOf": factor})}
+    if factor is not None and not -_INT64 <= factor < _INT64:
+        say("multiple-of", f"multiple_of={str(factor):.40} is left out: it does not fit into 64 bits")
+        factor = None
+    return {**of_types(*WHOLE), **limited(node, say), **({} if factor is None else {"multipleOf": factor})}
 
 
 def _number(node: Node, say: Say) -> Schema:
     _no_factor(node, say)
-    schema = {**of_types(*NUMBERS), **_bounds(node)}
+    schema = {**of_types(*NUMBERS), **limited(node, say)}
     if node.get("allow_inf_nan") is False:
         schema["not"] = {"enum": [float("nan"), float("inf"), float("-inf")]}
     return schema
@@ -116,12 +120,17 @@ def _decimal(node: Node, say: Say) -> Schema:
     for name in ("max_digits", "decimal_places"):
         if node.get(name) is not None:
             say("digits", f"{name}={node[name]} is left out: the server does not count digits")
-    limits = {name: Decimal(node[name]) for name in ("ge", "gt", "le", "lt") if node.get(name) is not None}
-    return {**of_types("decimal"), **_bounds(limits)}
+    # (a float is its digits to Pydantic, too: 0.01, and not the fraction that is next to it)
+    limits = {name: Decimal(str(node[name])) for name in _BOUNDS if node.get(name) is not None}
+    return {**of_types("decimal"), **limited(limits, say)}
 
 
-def _bounds(node: Node) -> Schema:
-    return bounds(node.get("ge"), node.get("gt"), node.get("le"), node.get("lt"))
+def limited(node: Node, say: Say) -> Schema:
+    """Build the bounds of a number, without those that the server has no number for."""
+    given = {name: node[name] for name in _BOUNDS if node.get(name) is not None}
+    for name in [name for name, value in given.items() if not holds(value)]:
+        say("bound", f"{name}={str(given.pop(name)):.40} is left out: the server has no such number")
+    return bounds(given.get("ge"), given.get("gt"), given.get("le"), given.get("lt"))
 
 
 def _no_factor(node: Node, say: Say) -> None:
@@ -153,13 +162,12 @@ def _time(node: Node, say: Say) -> Schema:
 
 
 def _seconds(node: Node, say: Say) -> Schema:
-    del say
-    limits = {n: node[n].total_seconds() for n in ("ge", "gt", "le", "lt") if node.get(n) is not None}
-    return {**of_types(*NUMBERS), **_bounds(limits)}
+    limits = {name: node[name].total_seconds() for name in _BOUNDS if node.get(name) is not None}
+    return {**of_types(*NUMBERS), **limited(limits, say)}
 
 
 def _left_out(node: Node, say: Say, code: str, reason: str) -> None:
-    for name in ("ge", "gt", "le", "lt", "now_op"):
+    for name in (*_BOUNDS, "now_op"):
         if node.get(name) is not None:
             say(code, f"{name}={node[name]} is left out: {reason}")
 

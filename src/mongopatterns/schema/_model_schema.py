@@ -20,12 +20,11 @@ from bson import Decimal128, ObjectId
 from mongopatterns.errors import UsageError
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.models import core_schema_of, object_id_text, stored
-from mongopatterns.schema._model_scalars import SCALARS, Say, of_class
+from mongopatterns.schema._model_scalars import SCALARS, Say, limited, of_class
 from mongopatterns.schema._schema_parts import (
     Schema,
     admits,
     any_of,
-    bounds,
     enum_of,
     lengths,
     nullable,
@@ -108,7 +107,8 @@ class _Walk:
             remedy = "In models that are stored, use bson.ObjectId (arbitrary_types_allowed=True)"
             say("text-of-objectid", evidence, remedy)
             return any_of([of_types("objectId"), self.of(node["schema"], say)])
-        inner = self.of(node[_WITHIN[kind]], say)
+        # (`Json` without a type has nothing within)
+        inner = self.of(node.get(_WITHIN[kind]) or {"type": "any"}, say)
         return nullable(inner) if kind == "nullable" else inner
 
     def _configured(self, node: Node) -> Node:
@@ -285,7 +285,7 @@ class _Walk:
             if function.keywords.keys() <= _LENGTH_NAMES:
                 bounded = lengths(schema, function.keywords.get("min_length"), function.keywords.get("max_length"))
             else:
-                bounded = _bounded(schema, function.keywords)
+                bounded = _bounded(schema, function.keywords, say)
             if bounded is not None:
                 return bounded
         self._say_function(function, say)
@@ -354,11 +354,11 @@ def _is_pydantics(function: Any) -> bool:
     return str(home).startswith(("pydantic.", "pydantic_core."))
 
 
-def _bounded(schema: Schema, given: Mapping[str, Any]) -> Schema | None:
+def _bounded(schema: Schema, given: Mapping[str, Any], say: Say) -> Schema | None:
     """Add the bounds that Pydantic checks by a function of its own; None if they are no bounds of a number."""
     if not given.keys() <= _BOUND_NAMES or not set(types_of(schema)) & {"double", "int", "long", "decimal"}:
         return None
-    added = bounds(*(given.get(name) for name in ("ge", "gt", "le", "lt")))
+    added = limited(given, say)
     return None if schema.keys() & added.keys() else {**schema, **added}
 
 

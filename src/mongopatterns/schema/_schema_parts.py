@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from typing import Any, Final, TypeAlias
 
 from bson import Binary, Decimal128, ObjectId
 
 from mongopatterns.expressions import bson_identity
 
-__all__ = ["Schema", "admits", "any_of", "bounds", "enum_of", "lengths", "nullable", "of_types", "types_of"]
+__all__ = ["Schema", "admits", "any_of", "bounds", "enum_of", "holds", "lengths", "nullable", "of_types", "types_of"]
 
 Schema: TypeAlias = dict[str, Any]
 """A `$jsonSchema`, or a part of one. An empty one takes everything."""
@@ -87,6 +87,15 @@ def bounds(low: Any, above: Any, high: Any, below: Any) -> Schema:
         schema["maximum"] = _bound(below if exclusive else high)
         schema |= {"exclusiveMaximum": True} if exclusive else {}
     return schema
+
+
+def holds(value: Any) -> bool:
+    """Tell whether the server has a number that stands for a bound."""
+    try:
+        _bound(value)
+    except (OverflowError, DecimalException):
+        return False
+    return True
 
 
 def _bound(value: Any) -> Any:
