@@ -165,7 +165,8 @@ def to_document(model: Any) -> dict[str, Any]:
     It is `model.model_dump(by_alias=True)`, in which a Decimal becomes a Decimal128, an enum its value, a date the
     midnight in UTC at which it begins, a time of day its ISO text, a timedelta its seconds, a UUID the standard binary
     form, a set or a tuple a list, and a path, an IP address or a URL its text. Keys of dicts become text. So a
-    validator that is made from the model takes the document.
+    validator that is made from the model takes the document. An `_id` that is None is left out, so that the driver
+    makes one: the server would store null, and take it once.
 
     Args:
         model: A Pydantic model or a dataclass; or a dict, such as a dump with options of your own.
@@ -174,17 +175,24 @@ def to_document(model: Any) -> dict[str, Any]:
         UsageError: If a datetime is naive: the driver would store it as if it were UTC. If a value has no such form, or
             would not be exact: a Decimal of more than 34 digits, a secret, an object of another class.
     """
+    document = _stored_document(_dumped(model), "")
+    if document.get("_id", 0) is None:
+        del document["_id"]
+    return document
+
+
+def _dumped(model: Any) -> Mapping[Any, Any]:
     if isinstance(model, Mapping):
-        dumped: Any = model
-    elif not isinstance(model, type) and callable(dump := getattr(model, "model_dump", None)):
-        dumped = dump(by_alias=True)
+        return model
+    if not isinstance(model, type) and callable(dump := getattr(model, "model_dump", None)):
+        dumped: Any = dump(by_alias=True)
     elif not isinstance(model, type) and is_dataclass(model):
         dumped = _type_adapter(type(model)).dump_python(model, by_alias=True)
     else:
         raise UsageError("model", f"expected a Pydantic model, a dataclass or a dict, got {model!r:.100}")
     if not isinstance(dumped, Mapping):
         raise UsageError("model", f"is dumped as a {type(dumped).__name__}, and a document is a dict of fields")
-    return _stored_document(dumped, "")
+    return dumped
 
 
 def stored(value: Any, path: str = "") -> Any:  # noqa: C901, PLR0911  # one for each kind of value
@@ -210,7 +218,7 @@ def stored(value: Any, path: str = "") -> Any:  # noqa: C901, PLR0911  # one for
     if isinstance(value, WRITTEN_AS_TEXT) or (home.startswith("pydantic") and hasattr(value, "unicode_string")):
         return str(value)
     if not isinstance(value, type) and (hasattr(value, "model_dump") or is_dataclass(value)):
-        return to_document(value)
+        return _stored_document(_dumped(value), path)
     if hasattr(value, "get_secret_value"):
         raise _unstorable(path, "is a secret: store a hash of it, or give the field a serializer")
     raise _unstorable(path, f"is a {type(value).__name__}, which no driver encodes: give the field a serializer")

@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from bson.codec_options import CodecOptions
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
 from pymongo.errors import OperationFailure, WriteError
 
 from mongopatterns import CleanText, ObjectIdStr, SafeName, StoredDecimal, Validator, to_document
@@ -363,3 +372,44 @@ async def test_a_pattern_with_a_group_in_long_text_is_given_up_on_by_the_server(
     await use(db, Validator(below(pattern="^(a|b)*$")), "groups")
     assert not await refused(db.groups, {"a": "a" * 1000})
     assert await refused(db.groups, {"a": "a" * 100_000})
+
+
+class Odd(BaseModel):
+    """What is dumped is not what the annotations say."""
+
+    id: Annotated[str, BeforeValidator(str)] | None = Field(alias="_id", default=None)
+    price: Annotated[Decimal, Field(ge=0.01)] = Decimal("0.01")
+    limits: dict[str, StoredDecimal] = {"day": 10}  # type: ignore[dict-item]
+    steps: list[StoredDecimal] = [0, 1]  # type: ignore[list-item]
+    rate: StoredDecimal | None = None
+    kind: Literal["a"] = "a"
+    token: uuid.UUID
+
+    @field_serializer("rate", when_used="unless-none")
+    def as_float(self, value: Decimal) -> float:
+        return float(value)
+
+    @field_validator("kind", mode="wrap")
+    @classmethod
+    def known(cls, value: Any, handler: Any) -> str:
+        try:
+            return str(handler(value))
+        except ValidationError:
+            return "unknown"
+
+    @field_validator("token")
+    @classmethod
+    def as_text(cls, value: uuid.UUID) -> str:
+        return str(value)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+async def test_what_serializers_defaults_and_validators_make_of_values_is_stored(db: Any) -> None:
+    """Null beside a serializer, unchecked defaults, changed types, and an id that the driver makes: all pass."""
+    odd = await use(db, Validator.from_model(Odd), "odd")
+    await odd.insert_one(to_document(Odd(token=uuid.UUID(int=7), kind="x")))  # type: ignore[arg-type]
+    found = await odd.find_one({})
+    assert (found["kind"], found["rate"], found["steps"]) == ("unknown", None, [0, 1])
+    assert isinstance(found["_id"], ObjectId)
+    assert await refused(odd, {**to_document(Odd(token=uuid.UUID(int=8))), "rate": "1"})
+    assert await refused(odd, {**to_document(Odd(token=uuid.UUID(int=8))), "price": Decimal128("0.009")})

@@ -162,6 +162,21 @@ class Dog(BaseModel):
     tricks: list[str]
 
 
+def or_text(value: Any, handler: Any) -> int | str:
+    try:
+        return int(handler(value))
+    except ValidationError:
+        return "unknown"
+
+
+def as_text(value: object) -> str:
+    return str(value)
+
+
+def unknown(value: Any) -> Missing:  # type: ignore[name-defined]  # noqa: F821
+    return value
+
+
 class Pair(BaseModel, Generic[T]):
     one: T
     other: T
@@ -337,7 +352,14 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (type[int], {}, ["any-type"]),
     (re.Pattern, {}, ["custom-validator"]),
     (Annotated[int, AfterValidator(abs)], {"bsonType": WHOLE}, ["custom-validator"]),
-    (Annotated[int, WrapValidator(lambda value, handler: handler(value))], {"bsonType": WHOLE}, ["custom-validator"]),
+    (Annotated[int, WrapValidator(lambda value, handler: handler(value))], {}, ["custom-validator"]),
+    (Annotated[int, WrapValidator(or_text)], {"bsonType": [*WHOLE, "string"]}, ["custom-validator"]),
+    (Annotated[Inner, WrapValidator(lambda value, handler: handler(value))],
+     {"bsonType": "object", "required": ["n"], "properties": {"n": {"bsonType": WHOLE}}}, ["custom-validator"]),
+    (Annotated[uuid.UUID, AfterValidator(as_text)], {"bsonType": "string"}, ["custom-validator"]),
+    (Annotated[str, Field(max_length=3), AfterValidator(as_text)],
+     {"bsonType": "string", "maxLength": 3}, ["custom-validator"]),
+    (Annotated[int, AfterValidator(unknown)], {"bsonType": WHOLE}, ["custom-validator"]),
     (Annotated[Any, PlainValidator(abs)], {}, ["custom-validator"]),
     (Annotated[int, PlainValidator(abs)], {"bsonType": WHOLE}, ["custom-validator"]),
     (Annotated[StoredDecimal, Field(multiple_of=2)], {"bsonType": "decimal"}, ["custom-validator"]),
@@ -464,6 +486,103 @@ def test_a_default_that_the_model_would_not_take_is_taken(annotation: Any, defau
 def test_a_default_that_fits_changes_nothing(annotation: Any, default: Any) -> None:
     """A default that the type takes, as it is stored, adds nothing to the schema."""
     assert field_of(annotation, default)[0] == field_of(annotation)[0]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "taken"),
+    [
+        (dict[str, Decimal], {"day": 10}, False),
+        (list[Decimal], [0, 1], False),
+        (list[Decimal], [Decimal(1)], True),
+        (Inner, {"n": "1"}, False),
+        (Inner, {}, False),
+        (Inner, {"n": 1, "more": None}, True),
+        (tuple[int, str], (1, 2), False),
+        (Annotated[list[int], Field(min_length=1)], [], False),
+        (Annotated[str, Field(pattern="^a")], "b", False),
+        (Annotated[str, Field(pattern="^a")], "ab", True),
+        (Annotated[float, Field(allow_inf_nan=False)], float("inf"), False),
+        (Annotated[Decimal, Field(ge=0)], Decimal("NaN"), False),
+    ],
+)
+def test_defaults_are_looked_into(annotation: Any, default: Any, taken: bool) -> None:
+    """What stands within a default, in lists, maps and models, is compared with what the schema takes there."""
+    schema, codes = field_of(annotation, default)
+    assert ("default" not in codes) is taken
+    assert admits(schema, to_document({"f": default})["f"])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "factory", "codes"),
+    [
+        (list[int], list, []), (dict[str, int], dict, []), (ObjectId, ObjectId, []), (Point, Point, []),
+        (Decimal, int, ["default-factory"]), (Annotated[list[int], Field(min_length=1)], list, ["default-factory"]),
+        (uuid.UUID, uuid.uuid4, ["default-factory"]),
+    ],
+)  # fmt: skip
+def test_what_a_factory_gives_is_not_known(annotation: Any, factory: Any, codes: list[str]) -> None:
+    """Of types that give what the field takes nothing is said; other factories are noted, unless Pydantic checks."""
+    assert field_of(annotation, Field(default_factory=factory))[1] == codes
+    assert field_of(annotation, Field(default_factory=factory), validate_default=True)[1] == []
+    assert field_of(annotation, Field(default_factory=factory, validate_default=True))[1] == []
+
+
+def test_null_that_a_serializer_leaves_is_taken() -> None:
+    """With when_used="unless-none", null is written as it is: in fields that take it, by annotation or by default."""
+    as_float = PlainSerializer(float, return_type=float, when_used="unless-none")
+
+    class Model(BaseModel):
+        optional: int | None = None
+        checked: int | None
+        anything: Any
+        union: int | str | None
+        never: int
+        inner: Annotated[int, as_float] = None  # type: ignore[assignment]
+
+        @field_validator("checked")
+        @classmethod
+        def check(cls, value: int | None) -> int | None:
+            return value
+
+        @field_serializer("optional", "checked", "anything", "union", "never", when_used="unless-none")
+        def write(self, value: Any) -> float:
+            return float(value)
+
+    properties = model_schema(Model)[0]["properties"]
+    assert {name: "null" in types_of(schema) for name, schema in properties.items()} == {
+        "optional": True, "checked": True, "anything": True, "union": True, "never": False, "inner": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "names"),
+    [
+        ({"type": "to-string"}, WHOLE),
+        ({"type": "to-string", "when_used": "always"}, "string"),
+        ({"type": "to-string", "when_used": "json"}, WHOLE),
+        ({"type": "format", "formatting_string": "d", "when_used": "always"}, "string"),
+        ({"type": "format", "formatting_string": "d", "when_used": "unless-none"}, "string"),
+        ({"type": "format", "formatting_string": "d"}, WHOLE),
+    ],
+)
+def test_what_pydantic_writes_as_text_is_text(how: dict[str, Any], names: Any) -> None:
+    """Serializers that write text do so in documents unless they are for JSON alone, as they are if nothing is said."""
+    assert _core_schema({"type": "int", "serialization": how}) == ({"bsonType": names}, [])
+
+
+def test_an_id_that_a_validator_makes_text_of_may_be_an_objectid() -> None:
+    """The driver gives an ObjectId to a document without an id, and the model reads it; other fields stay text."""
+    text = Annotated[str, BeforeValidator(str)]
+
+    class Student(BaseModel):
+        id: text | None = Field(alias="_id", default=None)  # type: ignore[valid-type]
+        other: text  # type: ignore[valid-type]
+
+    assert "_id" not in to_document(Student(other="a"))
+    schema, findings = model_schema(Student)
+    assert set(types_of(schema["properties"]["_id"])) == {"string", "null", "objectId"}
+    assert types_of(schema["properties"]["other"]) == ["string"]
+    assert [finding.subject for finding in findings if finding.code == "text-of-objectid"] == ["Student._id"]
 
 
 def test_other_fields_are_refused_where_the_model_forbids_them() -> None:

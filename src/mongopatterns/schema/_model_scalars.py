@@ -102,7 +102,7 @@ def _text(node: Node, say: Say) -> Schema:
 def _whole(node: Node, say: Say) -> Schema:
     factor = node.get("multiple_of")
     if factor is not None and not -_INT64 <= factor < _INT64:
-        say("multiple-of", f"multiple_of={str(factor):.40} is left out: it does not fit into 64 bits")
+        say("multiple-of", f"multiple_of={factor!s:.40} is left out: it does not fit into 64 bits")
         factor = None
     return {**of_types(*WHOLE), **limited(node, say), **({} if factor is None else {"multipleOf": factor})}
 
@@ -129,7 +129,7 @@ def limited(node: Node, say: Say) -> Schema:
     """Build the bounds of a number, without those that the server has no number for."""
     given = {name: node[name] for name in _BOUNDS if node.get(name) is not None}
     for name in [name for name, value in given.items() if not holds(value)]:
-        say("bound", f"{name}={str(given.pop(name)):.40} is left out: the server has no such number")
+        say("bound", f"{name}={given.pop(name)!s:.40} is left out: the server has no such number")
     return bounds(given.get("ge"), given.get("gt"), given.get("le"), given.get("lt"))
 
 

@@ -10,7 +10,9 @@ told, the schema takes everything there. And whatever it does not say is noted, 
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -20,12 +22,23 @@ from bson import Decimal128, ObjectId
 from mongopatterns.errors import UsageError
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.models import core_schema_of, object_id_text, stored
+from mongopatterns.schema._model_nodes import (
+    function,
+    has_default,
+    innermost,
+    is_pydantics,
+    name_of,
+    reached,
+    returned,
+    writer,
+)
 from mongopatterns.schema._model_scalars import SCALARS, Say, limited, of_class
 from mongopatterns.schema._schema_parts import (
     Schema,
     admits,
     any_of,
     enum_of,
+    kinds_of,
     lengths,
     nullable,
     of_types,
@@ -51,7 +64,20 @@ _WITHIN: Final = {
     "lax-or-strict": "strict_schema",
     "nullable": "schema",
 }
+# The serializers of Pydantic's that write text.
+_AS_TEXT: Final = frozenset({"to-string", "format"})
 _LENGTH_NAMES: Final = frozenset({"min_length", "max_length"})
+# What factories that are types give, as it is stored.
+_EMPTY: Final[dict[type[Any], Any]] = {
+    **{kind: [] for kind in (list, set, frozenset, tuple, deque)},
+    **{kind: {} for kind in (dict, defaultdict, Counter)},
+    ObjectId: ObjectId("0" * 24),
+    Decimal: Decimal128("0"),
+    str: "",
+    int: 0,
+    float: 0.0,
+    bool: False,
+}
 _BOUND_NAMES: Final = frozenset({"ge", "gt", "le", "lt"})
 
 
@@ -102,7 +128,7 @@ class _Walk:
         return {}
 
     def _within(self, node: Node, kind: str, say: Say) -> Schema:
-        if kind == "function-before" and _function(node) is object_id_text:
+        if kind == "function-before" and function(node) is object_id_text:
             evidence = "is text when it is dumped, and an ObjectId when it was stored by others: both are taken"
             remedy = "In models that are stored, use bson.ObjectId (arbitrary_types_allowed=True)"
             say("text-of-objectid", evidence, remedy)
@@ -149,8 +175,10 @@ class _Walk:
                 continue
             name = self._name(field.get("serialization_alias"), own, say)
             properties[name] = self.of(field["schema"], say.at(f".{name}"))
+            if name == "_id":
+                properties[name] = self._identity(field["schema"], properties[name], say.at(f".{name}"))
             left_out = field.get("serialization_exclude_if") is not None
-            if field.get("required", not _has_default(field["schema"])) and not left_out:
+            if field.get("required", not has_default(field["schema"])) and not left_out:
                 required.append(name)
         for field in node.get("computed_fields") or ():
             name = self._name(field.get("alias"), field["property_name"], say)
@@ -159,6 +187,18 @@ class _Walk:
             properties[name] = self.of(field["return_schema"], below)
         schema = {**of_types("object"), **({"required": required} if required else {}), "properties": properties}
         return {**schema, **self._others(node, say)}
+
+    @staticmethod
+    def _identity(node: Node, schema: Schema, say: Say) -> Schema:
+        """Add the ObjectId that a driver gives to a document without one, where a validator may read it."""
+        inner: Any = node
+        while inner["type"] != "function-before" and isinstance(inner.get("schema"), Mapping):
+            inner = inner["schema"]
+        if inner["type"] != "function-before" or admits(schema, ObjectId("0" * 24)):
+            return schema
+        evidence = "may be an ObjectId as well, which the driver gives to a document without one"
+        say("text-of-objectid", evidence, "In models that are stored, use bson.ObjectId (arbitrary_types_allowed=True)")
+        return any_of([of_types("objectId"), schema])
 
     def _name(self, alias: str | None, own: str, say: Say) -> str:
         name = alias if alias is not None and self._by_alias else own
@@ -239,8 +279,11 @@ class _Walk:
 
     def _default(self, node: Node, say: Say) -> Schema:
         schema = self.of(node["schema"], say)
-        # What a factory gives is not asked for: it may read a clock. What is written by a serializer is not known.
-        if "default" not in node or _is_written(node["schema"]):
+        if (how := writer(node["schema"])) is not None:  # (what it makes of the default is not known)
+            none = "default" in node and node["default"] is None and how.get("when_used") == "unless-none"
+            return nullable(schema) if none else schema
+        if "default" not in node:
+            self._factory(node, schema, say)
             return schema
         try:
             default = stored(node["default"])
@@ -252,6 +295,17 @@ class _Walk:
         say("default", f"{default!r:.50} is taken as well: it is the default", "Let the annotation say so")
         return nullable(schema) if default is None else any_of([schema, enum_of([default])])
 
+    def _factory(self, node: Node, schema: Schema, say: Say) -> None:
+        """Note what is not known of a factory's value: it is not called, for it may read a clock."""
+        factory = node["default_factory"]
+        if node.get("validate_default", self._config.get("validate_default")):
+            return
+        empty = _EMPTY.get(factory) if isinstance(factory, type) else None
+        if (empty is not None and admits(schema, empty)) or factory is innermost(node["schema"]).get("cls"):
+            return
+        evidence = f"what {name_of(factory)}() gives is not known: another type than the field's is refused"
+        say("default-factory", evidence, "Give what the field takes, or set validate_default=True")
+
     # Definitions, which the server does not know -----------------------------------------------------------------
 
     def _definitions(self, node: Node, say: Say) -> Schema:
@@ -261,11 +315,11 @@ class _Walk:
     def _definition_ref(self, node: Node, say: Say) -> Schema:
         name = node["schema_ref"]
         known = self._known[name]
-        if name not in _reached(known, self._known):
+        if name not in reached(known, self._known):
             return self.of(known, say)
         if name in self._under_way or len(self._under_way) >= _LEVELS:
             say("recursive", "what lies below is not checked: the model holds itself, and a validator cannot")
-            return of_types("object") if _innermost(known)["type"] in _DOCUMENTS else {}
+            return of_types("object") if innermost(known)["type"] in _DOCUMENTS else {}
         self._under_way.append(name)
         try:
             return self.of(known, say)
@@ -275,45 +329,67 @@ class _Walk:
     # Code of the caller's ----------------------------------------------------------------------------------------
 
     def _function_after(self, node: Node, say: Say) -> Schema:
-        function = _function(node)
-        if isinstance(function, type):  # (the value becomes an instance, such as of a path)
-            return of_class(function, say)
+        code = function(node)
+        if isinstance(code, type):  # (the value becomes an instance, such as of a path)
+            return of_class(code, say)
         schema = self.of(node["schema"], say)
-        if isinstance(function, attrgetter):  # (`use_enum_values`)
+        if isinstance(code, attrgetter):  # (`use_enum_values`)
             return schema
-        if isinstance(function, partial) and _is_pydantics(function):
-            if function.keywords.keys() <= _LENGTH_NAMES:
-                bounded = lengths(schema, function.keywords.get("min_length"), function.keywords.get("max_length"))
+        if isinstance(code, partial) and is_pydantics(code):
+            if code.keywords.keys() <= _LENGTH_NAMES:
+                bounded = lengths(schema, code.keywords.get("min_length"), code.keywords.get("max_length"))
             else:
-                bounded = _bounded(schema, function.keywords, say)
+                bounded = _bounded(schema, code.keywords, say)
             if bounded is not None:
                 return bounded
-        self._say_function(function, say)
-        return schema
+        self._say_function(code, say)
+        other = None if innermost(node)["type"] in _DOCUMENTS else self._returned(code)
+        return schema if other is None or kinds_of(other) <= kinds_of(schema) else other
+
+    def _returned(self, code: Any) -> Schema | None:
+        """Build the schema of the type that a function says it gives; None if it says nothing that can be used."""
+        given = returned(code)
+        if given is None:
+            return None
+        try:
+            return _Walk(by_alias=self._by_alias).of(core_schema_of(given), Say([], ""))
+        except UsageError:
+            return None
 
     def _function_wrap(self, node: Node, say: Say) -> Schema:
-        if not _is_pydantics(_function(node)):
-            self._say_function(_function(node), say)
-        return self.of(node["schema"], say)
+        code = function(node)
+        if is_pydantics(code) or innermost(node)["type"] in _DOCUMENTS:
+            if not is_pydantics(code):
+                self._say_function(code, say)
+            return self.of(node["schema"], say)
+        if (given := self._returned(code)) is not None:
+            self._say_function(code, say)
+            return given
+        evidence = f"takes everything: {name_of(code)}() may give what it likes, and does not say what"
+        say("custom-validator", evidence, "Annotate what the validator returns", Severity.WARNING)
+        return {}
 
     def _function_plain(self, node: Node, say: Say) -> Schema:
-        owner = getattr(_function(node), "__self__", None)
+        owner = getattr(function(node), "__self__", None)
         if isinstance(owner, type) and issubclass(owner, (ObjectId, Decimal128)):  # (as Beanie's PydanticObjectId is)
             return of_class(owner, say)
-        evidence = f"takes everything: {_name_of(_function(node))}() alone decides what it is"
+        evidence = f"takes everything: {name_of(function(node))}() alone decides what it is"
         say("custom-validator", evidence, "Validate after a type", Severity.WARNING)
         return {}
 
     @staticmethod
-    def _say_function(function: Any, say: Say) -> None:
-        say("custom-validator", f"{_name_of(function)}() is not run by the server")
+    def _say_function(code: Any, say: Say) -> None:
+        say("custom-validator", f"{name_of(code)}() is not run by the server")
 
-    def _serialized(self, node: Node, say: Say) -> Schema | None:
+    def _serialized(self, node: Node, say: Say) -> Schema | None:  # noqa: PLR0911  # one for each way to write
         """Build the schema of what a serializer gives; None if there is none for documents."""
         how = node.get("serialization") or {}
         kind = how.get("type", "")
-        if str(how.get("when_used", "always")).startswith("json"):
+        used = how.get("when_used", "json-unless-none" if kind in _AS_TEXT else "always")
+        if used.startswith("json"):
             return None
+        if kind in _AS_TEXT:
+            return self._or_none(of_types("string"), node, used)
         # (`SerializeAsAny`, in newer versions of Pydantic and in older ones)
         wrapped = how.get("schema") if kind == "function-wrap" and node["type"] != "function-plain" else None
         if kind == "any" or (wrapped or {}).get("type") == "any":
@@ -321,37 +397,29 @@ class _Walk:
             return {}
         if not kind.startswith("function-"):
             return None
-        own = _is_pydantics(how["function"])
+        own = is_pydantics(how["function"])
         given = how.get("return_schema")
         if given is None or given["type"] == "any":
             if own:
                 return None
-            evidence = f"takes everything: {_name_of(how['function'])}() writes it, and does not say as what"
+            evidence = f"takes everything: {name_of(how['function'])}() writes it, and does not say as what"
             say("custom-serializer", evidence, "Annotate what the serializer returns", Severity.WARNING)
             return {}
         if not own:
-            say("custom-serializer", f"{_name_of(how['function'])}() writes it: it is held to the declared type")
-        elif node["type"] == "function-plain" and not _is_pydantics(_function(node)):
-            say(
-                "custom-validator", f"{_name_of(_function(node))}() decides what it is: it is held to the declared type"
-            )
-        schema = self.of(given, say)
-        return nullable(schema) if how.get("when_used") == "unless-none" and node["type"] == "nullable" else schema
+            say("custom-serializer", f"{name_of(how['function'])}() writes it: it is held to the declared type")
+        elif node["type"] == "function-plain" and not is_pydantics(function(node)):
+            say("custom-validator", f"{name_of(function(node))}() decides what it is: it is held to the declared type")
+        return self._or_none(self.of(given, say), node, used)
 
-
-def _function(node: Node) -> Any:
-    return node["function"]["function"]
-
-
-def _name_of(function: Any) -> str:
-    inner = function.func if isinstance(function, partial) else function
-    return str(getattr(inner, "__name__", type(inner).__name__))
-
-
-def _is_pydantics(function: Any) -> bool:
-    inner = function.func if isinstance(function, partial) else function
-    home: Any = getattr(inner, "__module__", None) or type(inner).__module__
-    return str(home).startswith(("pydantic.", "pydantic_core."))
+    def _or_none(self, schema: Schema, node: Node, used: str) -> Schema:
+        """Add the null that is not written by a serializer."""
+        if used != "unless-none":
+            return schema
+        try:
+            unwritten = self.of({**node, "serialization": None}, Say([], ""))
+        except UsageError:
+            unwritten = {}
+        return nullable(schema) if admits(unwritten, None) else schema
 
 
 def _bounded(schema: Schema, given: Mapping[str, Any], say: Say) -> Schema | None:
@@ -360,42 +428,3 @@ def _bounded(schema: Schema, given: Mapping[str, Any], say: Say) -> Schema | Non
         return None
     added = limited(given, say)
     return None if schema.keys() & added.keys() else {**schema, **added}
-
-
-def _has_default(node: Node) -> bool:
-    inner: Any = node
-    while inner["type"].startswith("function-") and "schema" in inner:
-        inner = inner["schema"]
-    return bool(inner["type"] == "default")
-
-
-def _is_written(node: Node) -> bool:
-    """Tell whether a serializer of the caller's writes a value."""
-    how = node.get("serialization") or {}
-    if str(how.get("type")).startswith("function-") and not _is_pydantics(how["function"]):
-        return not str(how.get("when_used")).startswith("json")
-    return isinstance(node.get("schema"), Mapping) and _is_written(node["schema"])
-
-
-def _reached(node: Node, known: Mapping[str, Node]) -> set[str]:
-    """Return the names of the definitions that a node leads to."""
-    reached: set[str] = set()
-    waiting: list[Any] = [node]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, Mapping):
-            name = each.get("schema_ref")
-            if isinstance(name, str) and name not in reached:
-                reached.add(name)
-                waiting.append(known.get(name))
-            waiting += [value for key, value in each.items() if key not in ("metadata", "default")]
-        elif isinstance(each, (list, tuple)):
-            waiting += each
-    return reached
-
-
-def _innermost(node: Node) -> Node:
-    inner: Any = node
-    while isinstance(inner.get("schema"), Mapping) and inner["type"].startswith("function-"):
-        inner = inner["schema"]
-    return inner  # type: ignore[no-any-return]  # a node

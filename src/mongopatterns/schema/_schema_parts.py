@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, DecimalException
 from typing import Any, Final, TypeAlias
@@ -11,7 +12,19 @@ from bson import Binary, Decimal128, ObjectId
 
 from mongopatterns.expressions import bson_identity
 
-__all__ = ["Schema", "admits", "any_of", "bounds", "enum_of", "holds", "lengths", "nullable", "of_types", "types_of"]
+__all__ = [
+    "Schema",
+    "admits",
+    "any_of",
+    "bounds",
+    "enum_of",
+    "holds",
+    "kinds_of",
+    "lengths",
+    "nullable",
+    "of_types",
+    "types_of",
+]
 
 Schema: TypeAlias = dict[str, Any]
 """A `$jsonSchema`, or a part of one. An empty one takes everything."""
@@ -19,6 +32,7 @@ Schema: TypeAlias = dict[str, Any]
 WHOLE: Final = ("int", "long")
 NUMBERS: Final = ("double", "int", "long")
 _INT64: Final = 2**63
+_OTHERS: Final = (*NUMBERS, "decimal", "bool", "null", "date", "objectId", "binData", "regex", "timestamp")
 # The words for how long something is, of each kind of thing.
 _LENGTHS: Final = {
     "string": ("minLength", "maxLength"),
@@ -114,7 +128,16 @@ def lengths(schema: Schema, least: int | None, most: int | None) -> Schema | Non
     return {**schema, **({words[0]: low} if low else {}), **({} if high is None else {words[1]: high})}
 
 
-def admits(schema: Mapping[str, Any], value: Any) -> bool:
+def kinds_of(schema: Mapping[str, Any]) -> set[str]:
+    """Return the types of all that a schema takes; every name there is if it names none."""
+    if "anyOf" in schema:
+        return set().union(*(kinds_of(choice) for choice in schema["anyOf"]))
+    if "bsonType" in schema:
+        return set(types_of(schema))
+    return {_type_of(value) for value in schema["enum"]} if "enum" in schema else {"", *_LENGTHS, *_OTHERS}
+
+
+def admits(schema: Mapping[str, Any], value: Any) -> bool:  # noqa: PLR0911  # one for each word
     """Tell whether a schema takes a value of one of the plain types; of others, whether their type is right."""
     if "anyOf" in schema and not any(admits(choice, value) for choice in schema["anyOf"]):
         return False
@@ -122,19 +145,56 @@ def admits(schema: Mapping[str, Any], value: Any) -> bool:
         return False
     if "enum" in schema and bson_identity(value) not in map(bson_identity, schema["enum"]):
         return False
+    if "not" in schema and admits(schema["not"], value):
+        return False
     if isinstance(value, str):
-        return bool(schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)))
+        return _sized(schema, value, "string") and _matches(schema.get("pattern", ""), value)
     if isinstance(value, (int, float, Decimal128)) and not isinstance(value, bool):
         return _within(schema, value)
-    return True
+    if isinstance(value, list):
+        return _sized(schema, value, "array") and _admits_items(schema, value)
+    return not isinstance(value, Mapping) or (_sized(schema, value, "object") and _admits_fields(schema, value))
+
+
+def _sized(schema: Mapping[str, Any], value: Any, kind: str) -> bool:
+    least, most = _LENGTHS[kind]
+    return bool(schema.get(least, 0) <= len(value) <= schema.get(most, len(value)))
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Tell whether text has a pattern that was written for the server."""
+    python = re.sub(r"\\x\{([0-9A-F]+)\}", lambda code: f"\\U{int(code[1], 16):08X}", pattern).replace(r"\z", r"\Z")
+    try:
+        return re.search(python, text) is not None
+    except re.error:
+        return False
+
+
+def _admits_items(schema: Mapping[str, Any], value: list[Any]) -> bool:
+    items = schema.get("items", {})
+    if isinstance(items, Mapping):
+        return all(admits(items, item) for item in value)
+    others = schema.get("additionalItems", {})
+    return all(map(admits, [*items, *[others] * max(0, len(value) - len(items))], value))
+
+
+def _admits_fields(schema: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    others = schema.get("additionalProperties", {})
+    known = schema.get("properties", {})
+    if not value.keys() >= set(schema.get("required", ())) or (others is False and value.keys() - known.keys()):
+        return False
+    return all(admits(known.get(name, others), item) for name, item in value.items())
 
 
 def _within(schema: Mapping[str, Any], value: Any) -> bool:
     number, low, high = (_number(each) for each in (value, schema.get("minimum"), schema.get("maximum")))
-    over = low is None or (number > low if schema.get("exclusiveMinimum") else number >= low)
-    under = high is None or (number < high if schema.get("exclusiveMaximum") else number <= high)
     factor = schema.get("multipleOf")
-    return bool(over and under and (factor is None or number % factor == 0))
+    try:
+        over = low is None or (number > low if schema.get("exclusiveMinimum") else number >= low)
+        under = high is None or (number < high if schema.get("exclusiveMaximum") else number <= high)
+        return bool(over and under and (factor is None or number % factor == 0))
+    except ArithmeticError:  # (a Decimal that is no number)
+        return False
 
 
 def _number(value: Any) -> Any:
