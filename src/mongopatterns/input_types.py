@@ -7,7 +7,6 @@ by what writes the page, and nothing here does it.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
@@ -18,9 +17,10 @@ __all__ = ["CleanText", "SafeName"]
 # What turns the direction of text round, so that it reads as another: marks within a text (U+200E, U+200F) stay.
 _TURNS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BYTE_ORDER_MARK: Final = "\ufeff"
-_DROPPED: Final = ("Cc", "Cs")
-_BREAKS: Final = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
-_SPACES: Final = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
+# Controls but for breaks and tabs, halves of surrogate pairs, marks of order, and turns.
+_DROPPED: Final = f"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{_BYTE_ORDER_MARK}{''.join(sorted(_TURNS))}]+"
+_OF_ONE_LINE: Final = re.compile(f"([\t\n\r\x0b\x0c\x85\u2028\u2029]+)|{_DROPPED}")
+_OF_LINES: Final = re.compile(f"(\r\n|[\r\x0b\x0c\x85\u2028\u2029])|{_DROPPED}")
 _LONGEST_NAME: Final = 120
 
 
@@ -60,14 +60,8 @@ class CleanText:
 
     def __call__(self, text: str) -> str:
         """Return the text without what does not belong into it."""
-        spaced = _BREAKS.sub("\n", text) if self.multiline else _SPACES.sub(" ", text)
-        kept = "\n\t" if self.multiline else ""
-        return "".join(
-            character
-            for character in spaced
-            if character in kept
-            or not (unicodedata.category(character) in _DROPPED or character in _TURNS or character == _BYTE_ORDER_MARK)
-        ).strip()
+        pattern, instead = (_OF_LINES, "\n") if self.multiline else (_OF_ONE_LINE, " ")
+        return pattern.sub(lambda found: instead if found[1] else "", text).strip()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Tell Pydantic what is valid; it is imported only by those who use it."""
@@ -75,6 +69,9 @@ class CleanText:
 
         schema = handler(source)
         if schema["type"] != "str":
+            if "function" in schema or schema["type"] == "chain":
+                problem = "stands directly after the type, as in Annotated[str, CleanText(...), ...]"
+                raise UsageError("CleanText", f"{problem}: other validators, and a second one, come after it")
             raise UsageError("CleanText", f"cleans text, as in Annotated[str, CleanText(...)], and not {source!r:.100}")
         low, high = schema.get("min_length") or 0, schema.get("max_length")
         cleaned: Any = {
@@ -86,7 +83,11 @@ class CleanText:
         return core_schema.no_info_before_validator_function(self._clean, cleaned)
 
     def _clean(self, value: object) -> object:
-        return self(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return self(value)
+        from pydantic_core import PydanticKnownError  # noqa: PLC0415
+
+        raise PydanticKnownError("string_type")  # (whatever the field says of strictness: bytes would not be cleaned)
 
 
 class SafeName(str):
@@ -111,4 +112,7 @@ class SafeName(str):
 
         # (the first character, and those after it; written so that browsers read it as well)
         pattern = r"^[^$.\x00-\x1f\x7f-\x9f][^.\x00-\x1f\x7f-\x9f]*$"
-        return core_schema.str_schema(pattern=pattern, min_length=1, max_length=_LONGEST_NAME, strict=True)
+        # (to Python's engine, which a model may choose, a newline may stand after the end)
+        return core_schema.str_schema(
+            pattern=pattern, regex_engine="rust-regex", min_length=1, max_length=_LONGEST_NAME, strict=True
+        )

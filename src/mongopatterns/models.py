@@ -56,7 +56,7 @@ class ObjectIdStr(str):
         """Tell Pydantic what is valid; it is imported only by those who use it."""
         from pydantic_core import core_schema  # noqa: PLC0415
 
-        text = core_schema.str_schema(pattern="^[0-9a-fA-F]{24}$")
+        text = core_schema.str_schema(pattern="^[0-9a-fA-F]{24}$", regex_engine="rust-regex")
         return core_schema.no_info_before_validator_function(object_id_text, text)
 
 

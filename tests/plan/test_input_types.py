@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Any
 
 import bson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
-from mongopatterns import CleanText, SafeName, UsageError
+from mongopatterns import CleanText, ObjectIdStr, SafeName, UsageError
 from mongopatterns.expressions import check_document, check_path
 
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 any_text = st.text(st.characters())  # halves of surrogate pairs included
 
 
@@ -64,6 +76,35 @@ def test_what_is_no_text_is_refused(bad: Any) -> None:
     for annotation in (Annotated[str, CleanText(max_length=9)], SafeName):
         with pytest.raises(ValidationError):
             TypeAdapter(annotation).validate_python(bad)
+
+
+def test_what_is_no_text_is_refused_however_lax_the_field_is() -> None:
+    """Strict(False) after it does not let bytes through, which would be read as text without being cleaned."""
+    adapter: Any = TypeAdapter(Annotated[str, CleanText(max_length=9), Strict(False)])
+    with pytest.raises(ValidationError, match="valid string"):
+        adapter.validate_python(b"a\0")
+    assert adapter.validate_python("a\0") == "a"
+
+
+def test_its_place_is_told_where_another_validator_stands_before_it() -> None:
+    """The message is about the order, and not about the type."""
+    for before in (AfterValidator(str.upper), BeforeValidator(str), CleanText(max_length=9)):
+        with pytest.raises(UsageError, match="stands directly after the type"):
+            TypeAdapter(Annotated[str, before, CleanText(max_length=2)])
+
+
+@pytest.mark.parametrize("multiline", [False, True])
+def test_every_character_is_dropped_kept_or_a_break(multiline: bool) -> None:
+    """Of all of Unicode controls, halves of pairs, turns and marks of order go; breaks are mended; the rest stays."""
+    clean = CleanText(max_length=9, multiline=multiline)
+    for code in range(0x110000):
+        character = chr(code)
+        if character in "\t\n\r\x0b\x0c\x85\u2028\u2029":
+            expected = ("\t" if character == "\t" else "\n") if multiline else " "
+        else:
+            gone = unicodedata.category(character) in ("Cc", "Cs") or character in f"{TURNS}\ufeff"
+            expected = "" if gone else character
+        assert clean(f"a{character}b") == f"a{expected}b"
 
 
 @given(any_text, st.booleans())
@@ -123,6 +164,16 @@ def test_names_that_are_not_safe_are_refused(name: str) -> None:
     """Operators, paths, controls, halves of pairs, and what is empty or too long."""
     with pytest.raises(ValidationError):
         Note(title="t", room=name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["rust-regex", "python-re"])
+def test_a_newline_at_the_end_is_refused_by_every_engine(engine: Any) -> None:
+    """The end of a name or of an ObjectId is its last character, also where the model chose Python's expressions."""
+    given_engine = ConfigDict(regex_engine=engine)
+    model = create_model("M", __config__=given_engine, name=(SafeName, "a"), owner=(ObjectIdStr, "0" * 24))
+    for bad in ({"name": "a\n"}, {"owner": "a" * 24 + "\n"}):
+        with pytest.raises(ValidationError):
+            model(**bad)
 
 
 @given(any_text)
