@@ -17,6 +17,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 import pytest
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from pydantic import (
+    UUID4,
     AfterValidator,
     AnyUrl,
     AwareDatetime,
@@ -55,7 +56,8 @@ from mongopatterns.schema._schema_parts import admits, any_of, enum_of, lengths,
 
 WHOLE = ["int", "long"]
 NUMBER = ["double", "int", "long"]
-DECIMAL = {"bsonType": "decimal"}
+FINITE = {"not": {"enum": [Decimal128("NaN"), Decimal128("Infinity"), Decimal128("-Infinity")]}}
+DECIMAL = {"bsonType": "decimal", **FINITE}
 T = TypeVar("T")
 
 
@@ -207,7 +209,6 @@ TYPES: list[tuple[Any, Any]] = [
     (float, NUMBER),
     (bool, "bool"),
     (bytes, "binData"),
-    (Decimal, "decimal"),
     (AwareDatetime, "date"),
     (dt.date, "date"),
     (dt.time, "string"),
@@ -231,12 +232,10 @@ TYPES: list[tuple[Any, Any]] = [
     (dict, "object"),
     (list, "array"),
     (tuple, "array"),
-    (StoredDecimal, "decimal"),
     (int | None, [*WHOLE, "null"]),
     (int | str, [*WHOLE, "string"]),
     (int | float | None, [*WHOLE, "double", "null"]),
     (Json[int], WHOLE),
-    (Annotated[int, BeforeValidator(lambda value: value)], WHOLE),
 ]
 
 
@@ -260,11 +259,16 @@ SHAPES: list[tuple[Any, Any]] = [
     (Annotated[int, Field(multiple_of=5)], {"bsonType": WHOLE, "multipleOf": 5}),
     (Annotated[int, Field(ge=-(2**70))], {"bsonType": WHOLE, "minimum": -float(2**70)}),
     (Annotated[float, Field(ge=0.5)], {"bsonType": NUMBER, "minimum": 0.5}),
-    (Annotated[Decimal, Field(ge=Decimal("0.5"))], {"bsonType": "decimal", "minimum": Decimal128("0.5")}),
+    (Annotated[Decimal, Field(ge=Decimal("0.5"))], {**DECIMAL, "minimum": Decimal128("0.5")}),
     (Annotated[Decimal, Field(ge=0.01)], {**DECIMAL, "minimum": Decimal128("0.01")}),
     (Annotated[StoredDecimal, Field(ge=0.01)], {**DECIMAL, "minimum": 0.01}),
-    (Annotated[StoredDecimal, Field(ge=0)], {"bsonType": "decimal", "minimum": 0}),
+    (Annotated[StoredDecimal, Field(ge=0)], {**DECIMAL, "minimum": 0}),
     (Json, {}),
+    (Decimal, DECIMAL),
+    (StoredDecimal, DECIMAL),
+    (Annotated[Decimal, Field(allow_inf_nan=True)], {"bsonType": "decimal"}),
+    (Annotated[str, CleanText(max_length=3), Field(pattern="^a")],
+     {"bsonType": "string", "maxLength": 3, "pattern": "^a"}),
     (Json | None, {}),
     (Annotated[dt.timedelta, Field(gt=dt.timedelta(0))],
      {"bsonType": NUMBER, "minimum": 0.0, "exclusiveMinimum": True}),
@@ -330,10 +334,10 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[dt.time, Field(lt=dt.time(12))], {"bsonType": "string"}, ["time-bound"]),
     (Annotated[bytes, Field(max_length=3)], {"bsonType": "binData"}, ["length-of-bytes"]),
     (Annotated[float, Field(multiple_of=0.1)], {"bsonType": NUMBER}, ["multiple-of"]),
-    (Annotated[Decimal, Field(multiple_of=2)], {"bsonType": "decimal"}, ["multiple-of"]),
-    (Annotated[Decimal, Field(max_digits=5, decimal_places=2)], {"bsonType": "decimal"}, ["digits", "digits"]),
+    (Annotated[Decimal, Field(multiple_of=2)], DECIMAL, ["multiple-of"]),
+    (Annotated[Decimal, Field(max_digits=5, decimal_places=2)], DECIMAL, ["digits", "digits"]),
     (Annotated[str, Field(pattern=r"^\d$")],
-     {"bsonType": "string", "pattern": r"^[0-9\x{80}-\x{10FFFF}]$"}, ["pattern"]),
+     {"bsonType": "string", "pattern": r"^[0-9\x{80}-\x{10FFFF}]\z"}, ["pattern"]),
     (Annotated[str, Field(pattern=r"^(ab)*$")], {"bsonType": "string"}, ["pattern"]),
     (Annotated[str, Field(pattern=re.compile("a", re.IGNORECASE))], {"bsonType": "string"}, ["pattern"]),
     (set[float], {"bsonType": "array", "items": {"bsonType": NUMBER}}, ["unique-items"]),
@@ -341,7 +345,7 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (dict[int, str], {"bsonType": "object", "additionalProperties": {"bsonType": "string"}}, ["keys"]),
     (dict[SafeName, str], {"bsonType": "object", "additionalProperties": {"bsonType": "string"}}, ["keys"]),
     (ObjectIdStr,
-     {"anyOf": [{"bsonType": "objectId"}, {"bsonType": "string", "pattern": "^[0-9a-fA-F]{24}$"}]},
+     {"anyOf": [{"bsonType": "objectId"}, {"bsonType": "string", "pattern": r"^[0-9a-fA-F]{24}\z"}]},
      ["text-of-objectid"]),
     (Flags, {"bsonType": WHOLE}, ["flags"]),
     (Odd, {}, ["any-type"]),
@@ -362,9 +366,9 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[int, AfterValidator(unknown)], {"bsonType": WHOLE}, ["custom-validator"]),
     (Annotated[Any, PlainValidator(abs)], {}, ["custom-validator"]),
     (Annotated[int, PlainValidator(abs)], {"bsonType": WHOLE}, ["custom-validator"]),
-    (Annotated[StoredDecimal, Field(multiple_of=2)], {"bsonType": "decimal"}, ["custom-validator"]),
+    (Annotated[StoredDecimal, Field(multiple_of=2)], DECIMAL, ["custom-validator"]),
     (Annotated[StoredDecimal, Field(gt=1), Field(ge=2)],
-     {"bsonType": "decimal", "minimum": 1, "exclusiveMinimum": True}, ["custom-validator"]),
+     {**DECIMAL, "minimum": 1, "exclusiveMinimum": True}, ["custom-validator"]),
     (Annotated[int, PlainSerializer(str, return_type=str)], {"bsonType": "string"}, ["custom-serializer"]),
     (Annotated[int, PlainSerializer(lambda value: value)], {}, ["custom-serializer"]),
     (Annotated[int | None, PlainSerializer(hex, return_type=str, when_used="unless-none")],
@@ -373,6 +377,13 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[int, WrapSerializer(lambda value, handler: handler(value), return_type=int)],
      {"bsonType": WHOLE}, ["custom-serializer"]),
     (ByteSize, {"bsonType": WHOLE, "minimum": 0}, ["custom-serializer"]),
+    (Annotated[int, BeforeValidator(lambda value: value)], {"bsonType": WHOLE}, ["custom-validator"]),
+    (Annotated[str, AfterValidator(str.strip), Field(pattern="^a")],
+     {"bsonType": "string", "pattern": "^a"}, ["custom-validator"]),
+    (Annotated[str, CleanText(max_length=3), StringConstraints(to_lower=True)], {"bsonType": "string"}, ["steps"]),
+    (Annotated[str, CleanText(max_length=3), Field(pattern="^a"), Field(pattern="b$")],
+     {"bsonType": "string", "maxLength": 3, "pattern": "^a"}, ["steps"]),
+    (UUID4, {"bsonType": "binData"}, ["uuid-version"]),
     (Annotated[int, Field(le=10**400)], {"bsonType": WHOLE}, ["bound"]),
     (Annotated[Decimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),
     (Annotated[StoredDecimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),
@@ -463,7 +474,7 @@ def test_what_has_no_default_is_required() -> None:
         (Colour, None, {"enum": ["red", "blue", None]}),
         (Annotated[int, Field(ge=0)], -1,
          {"anyOf": [{"bsonType": WHOLE, "minimum": 0}, {"bsonType": WHOLE, "enum": [-1]}]}),
-        (Decimal, 0, {"anyOf": [{"bsonType": "decimal"}, {"bsonType": WHOLE, "enum": [0]}]}),
+        (Decimal, 0, {"anyOf": [DECIMAL, {"bsonType": WHOLE, "enum": [0]}]}),
         (Annotated[str, Field(min_length=1)], "",
          {"anyOf": [{"bsonType": "string", "minLength": 1}, {"enum": [""]}]}),
         (int, object(), {}),
@@ -622,6 +633,29 @@ def test_what_the_configuration_of_a_model_says_holds_for_its_own_fields() -> No
     assert field_of(text, str_max_length=3)[0]["properties"]["n"] == {"bsonType": "string"}
 
 
+def test_the_end_of_a_pattern_is_that_of_its_engine() -> None:
+    """In Python a newline may stand after the end that `$` means, and in the other engine nothing."""
+    ends = Annotated[str, Field(pattern="a$")]
+    assert field_of(ends)[0]["pattern"] == r"a\z"
+    assert field_of(ends, regex_engine="python-re")[0]["pattern"] == "a$"
+
+
+def test_a_validator_before_a_model_is_noted() -> None:
+    """What a validator of the whole model does before its fields are read is not run by the server."""
+
+    class Early(BaseModel):
+        a: int
+
+        @model_validator(mode="before")
+        @classmethod
+        def look(cls, value: Any) -> Any:
+            return value
+
+    (finding,) = model_schema(Early)[1]
+    assert (finding.code, finding.subject) == ("custom-validator", "Early")
+    assert finding.evidence.startswith("look()")
+
+
 # Whole models ------------------------------------------------------------------------------------------------
 
 
@@ -659,6 +693,20 @@ def test_what_is_no_document_is_refused(model: Any) -> None:
     with pytest.raises(UsageError) as refused:
         model_schema(model)
     assert refused.value.argument == "model"
+
+
+def test_a_serializer_of_a_model_that_does_not_say_what_it_gives_is_named() -> None:
+    """A document that is written by a serializer needs the serializer's annotation, and the message says so."""
+
+    class Free(BaseModel):
+        a: int
+
+        @model_serializer
+        def write(self):  # type: ignore[no-untyped-def]
+            return {"a": self.a}
+
+    with pytest.raises(UsageError, match=r"anything.*annotate it `-> dict\[str, Any\]`"):
+        model_schema(Free)
 
 
 def test_a_model_of_a_root_that_is_a_dict_is_a_document() -> None:
@@ -848,7 +896,8 @@ def test_a_schema_can_be_asked_about_plain_values(schema: Any, value: Any, taken
 @pytest.mark.parametrize(
     ("pattern", "written"),
     [
-        ("^[a-z]{3}$", "^[a-z]{3}$"),
+        ("^[a-z]{3}$", r"^[a-z]{3}\z"),
+        (re.compile("a$"), "a$"),
         ("a.b", r"a[^\x{A}]b"),
         ("(?P<x>a)|(?<y>b)|(c)", "(?:a)|(?:b)|(?:c)"),
         (r"\u00e9\x{1F600}\U0001F600\t", r"é😀😀\x{9}"),
@@ -859,11 +908,11 @@ def test_a_schema_can_be_asked_about_plain_values(schema: Any, value: Any, taken
         ("(a|b)*", "(?:a|b)*"),
         ("[]]", r"[\]]"),
         ("a|", "a|"),
-        (r"\Aa\b\Z", "^a$"),
+        (r"\Aa\b\Z", r"^a\z"),
         (r"\.[\-]", r"\.[\-]"),
     ],
 )
-def test_patterns_are_written_for_the_server(pattern: str, written: str) -> None:
+def test_patterns_are_written_for_the_server(pattern: Any, written: str) -> None:
     """What means the same to both stays, names of groups go, and characters are written as they are or by number."""
     assert server_pattern(pattern, 100).text == written
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from mongopatterns import CleanText, UsageError, Validator
+from mongopatterns import CleanText, StoredDecimal, UsageError, Validator
 
 SCHEMA = {"$jsonSchema": {"bsonType": "object", "required": ["a"], "properties": {"a": {"bsonType": "int"}}}}
 
@@ -170,3 +170,35 @@ def test_it_is_shown_a_line_for_each_field() -> None:
         ]
     )
     assert str(Validator({"a": 1, "$jsonSchema": {"properties": {"b": {}}}})) == "strict, error\n  a: 1\n  b: anything"
+
+
+def test_what_the_server_takes_at_most_is_known() -> None:
+    """A schema more than 200 levels deep, or larger than a document may be, is refused when it is defined."""
+
+    def deep(levels: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {}
+        for _ in range(levels):
+            schema = {"properties": {"a": schema}}
+        return {"$jsonSchema": schema}
+
+    Validator(deep(99))
+    Validator({"$jsonSchema": {"description": "x" * 16_770_000}})
+    with pytest.raises(UsageError, match="more than 200 levels deep"):
+        Validator(deep(100))
+    with pytest.raises(UsageError, match="levels deep"):
+        Validator(deep(5000))
+    with pytest.raises(UsageError, match="16,777,216"):
+        Validator({"$jsonSchema": {"description": "x" * 16_777_216}})
+
+
+def test_a_decimal_is_shown_as_finite() -> None:
+    """What stands for neither infinite nor no number is one word."""
+
+    class Price(BaseModel):
+        amount: StoredDecimal
+        rate: Annotated[float, Field(allow_inf_nan=False)]
+
+    assert str(Validator.from_model(Price)).split("\n")[1:] == [
+        "  amount (required): decimal, finite",
+        "  rate (required): double or int or long, finite",
+    ]

@@ -60,18 +60,20 @@ class Pattern:
     reason: str = ""
 
 
-def server_pattern(pattern: object, longest: int | None) -> Pattern:
+def server_pattern(pattern: object, longest: int | None, *, python: bool = False) -> Pattern:
     """Write a model's pattern for the server.
 
     Args:
         pattern: Text, or a compiled pattern.
         longest: How many characters the text has at most; None: any number.
+        python: Whether text is read as Python reads it, where `$` takes a newline at the end; a compiled pattern is.
     """
+    python = python or isinstance(pattern, re.Pattern)
     flags = pattern.flags & ~re.UNICODE if isinstance(pattern, re.Pattern) else 0
     text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
     if not isinstance(text, str) or flags:
         return Pattern(None, "it has flags")
-    reader = _Reader(text, groups=longest is not None and longest <= LONGEST_FOR_GROUPS)
+    reader = _Reader(text, groups=longest is not None and longest <= LONGEST_FOR_GROUPS, python=python)
     try:
         written = reader.whole()
     except _Unwritable as reason:
@@ -94,11 +96,12 @@ class _Part:
 class _Reader:
     """Reads a pattern from left to right."""
 
-    def __init__(self, text: str, *, groups: bool) -> None:
+    def __init__(self, text: str, *, groups: bool, python: bool) -> None:
         self.loosened = False
         self._text = text
         self._at = 0
         self._groups = groups
+        self._end = "$" if python else r"\z"
 
     def whole(self) -> str:
         part = self._alternatives()
@@ -164,7 +167,7 @@ class _Reader:
         if character == ".":
             return _Part(r"[^\x{A}]")
         if character in "^$":
-            return _Part(character, kind="place")
+            return _Part("^" if character == "^" else self._end, kind="place")
         if character in "*+?{":
             raise _Unwritable("it repeats nothing")
         return _Part(_written(ord(character)))
@@ -187,7 +190,7 @@ class _Reader:
             return _Part("", 0, kind="place")
         if name in ("A", "z", "Z"):
             self._at += 1
-            return _Part("^" if name == "A" else "$", kind="place")
+            return _Part("^" if name == "A" else r"\z", kind="place")
         kind, value = self._escaped()
         return _Part(f"[{self._meant(str(value))}]" if kind == "class" else _written(int(value)))
 

@@ -27,6 +27,7 @@ Node = Mapping[str, Any]
 
 _BOUNDS: Final = ("ge", "gt", "le", "lt")
 _INT64: Final = 2**63
+_NO_NUMBERS: Final = ("NaN", "Infinity", "-Infinity")
 _CLASSES: Final[list[tuple[Any, tuple[str, ...]]]] = [
     (ObjectId, ("objectId",)),
     (Decimal128, ("decimal",)),
@@ -62,9 +63,11 @@ class Say:
         self._findings = findings
         self.path = path
 
-    def __call__(self, code: str, evidence: str, remedy: str = "", severity: Severity = Severity.INFO) -> None:
+    def __call__(
+        self, code: str, evidence: str, remedy: str = "", severity: Severity = Severity.INFO, path: str = ""
+    ) -> None:
         """Note one thing, once."""
-        finding = Finding(code, severity, self.path, evidence, remedy)
+        finding = Finding(code, severity, path or self.path, evidence, remedy)
         if finding not in self._findings:
             self._findings.append(finding)
 
@@ -90,7 +93,7 @@ def of_class(cls: type[Any], say: Say) -> Schema:
 def _text(node: Node, say: Say) -> Schema:
     schema: Schema = lengths(of_types("string"), node.get("min_length"), node.get("max_length")) or {}
     if (given := node.get("pattern")) is not None:
-        pattern = server_pattern(given, schema.get("maxLength"))
+        pattern = server_pattern(given, schema.get("maxLength"), python=node.get("regex_engine") == "python-re")
         if pattern.text is None:
             say("pattern", f"the pattern is left out: {pattern.reason}")
         elif pattern.reason:
@@ -111,7 +114,7 @@ def _number(node: Node, say: Say) -> Schema:
     _no_factor(node, say)
     schema = {**of_types(*NUMBERS), **limited(node, say)}
     if node.get("allow_inf_nan") is False:
-        schema["not"] = {"enum": [float("nan"), float("inf"), float("-inf")]}
+        schema["not"] = {"enum": [float(name) for name in _NO_NUMBERS]}
     return schema
 
 
@@ -122,7 +125,8 @@ def _decimal(node: Node, say: Say) -> Schema:
             say("digits", f"{name}={node[name]} is left out: the server does not count digits")
     # (a float is its digits to Pydantic, too: 0.01, and not the fraction that is next to it)
     limits = {name: Decimal(str(node[name])) for name in _BOUNDS if node.get(name) is not None}
-    return {**of_types("decimal"), **limited(limits, say)}
+    finite = {} if node.get("allow_inf_nan") else {"not": {"enum": [Decimal128(name) for name in _NO_NUMBERS]}}
+    return {**of_types("decimal"), **limited(limits, say), **finite}
 
 
 def limited(node: Node, say: Say) -> Schema:
@@ -198,6 +202,12 @@ def _one_of(values: list[Any], say: Say) -> Schema:
         return {}
 
 
+def _uuid(node: Node, say: Say) -> Schema:
+    if node.get("version") is not None:
+        say("uuid-version", f"version={node['version']} is left out: the server does not look into binary data")
+    return of_types("binData")
+
+
 def _plain(*names: str) -> Callable[[Node, Say], Schema]:
     return lambda _node, _say: of_types(*names)
 
@@ -215,7 +225,7 @@ SCALARS: Final[dict[str, Callable[[Node, Say], Schema]]] = {
     "time": _time,
     "datetime": _moment,
     "timedelta": _seconds,
-    "uuid": _plain("binData"),
+    "uuid": _uuid,
     "url": _plain("string"),
     "multi-host-url": _plain("string"),
     "enum": _enum,

@@ -26,6 +26,7 @@ from mongopatterns.schema._model_nodes import (
     function,
     has_default,
     innermost,
+    is_own,
     is_pydantics,
     name_of,
     reached,
@@ -97,7 +98,9 @@ def model_schema(model: Any, *, by_alias: bool = True) -> tuple[Schema, tuple[Fi
     for choice in schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]:
         if types_of(choice) != ["object"]:
             kinds = " or ".join(types_of(choice)) or "anything"
-            raise UsageError("model", f"{name} is dumped as {kinds}, and a document is a dict of fields")
+            problem = f"{name} is dumped as {kinds}, and a document is a dict of fields"
+            remedy = "" if choice else ". If a serializer of the model writes it, annotate it `-> dict[str, Any]`"
+            raise UsageError("model", f"{problem}{remedy}")
         if "additionalProperties" in choice and "_id" not in choice.get("properties", {}):
             choice["properties"] = {"_id": {}, **choice.get("properties", {})}  # (every document has one)
     return schema, tuple(findings)
@@ -109,6 +112,7 @@ class _Walk:
     def __init__(self, *, by_alias: bool) -> None:
         self._by_alias = by_alias
         self._known: dict[str, Node] = {}
+        self._holds_itself: dict[str, bool] = {}
         self._under_way: list[str] = []
         self._config: Mapping[str, Any] = {}
 
@@ -133,6 +137,8 @@ class _Walk:
             remedy = "In models that are stored, use bson.ObjectId (arbitrary_types_allowed=True)"
             say("text-of-objectid", evidence, remedy)
             return any_of([of_types("objectId"), self.of(node["schema"], say)])
+        if kind == "function-before" and not is_own(function(node)):
+            self._say_function(function(node), say)
         # (`Json` without a type has nothing within)
         inner = self.of(node.get(_WITHIN[kind]) or {"type": "any"}, say)
         return nullable(inner) if kind == "nullable" else inner
@@ -141,8 +147,8 @@ class _Walk:
         """Add what the model says of all its text and numbers."""
         if node["type"] == "str":
             given = {name: self._config.get(f"str_{name}") for name in _LENGTH_NAMES}
-            return {**given, **node}
-        if node["type"] == "float" and "allow_inf_nan" in self._config:
+            return {**given, "regex_engine": self._config.get("regex_engine"), **node}
+        if node["type"] in ("float", "decimal") and "allow_inf_nan" in self._config:
             return {"allow_inf_nan": self._config["allow_inf_nan"], **node}
         return node
 
@@ -275,7 +281,28 @@ class _Walk:
         return any_of([self.of(choice, say) for choice in node["choices"].values() if isinstance(choice, Mapping)])
 
     def _chain(self, node: Node, say: Say) -> Schema:
-        return self.of(node["steps"][-1], say)
+        first, *others = node["steps"]
+        notes: list[Finding] = []
+        schema = self.of(first, Say(notes, say.path))
+        for note in notes:
+            if note.code != "any-type":  # (what a step leaves open, the next one decides)
+                say(note.code, note.evidence, note.remedy, note.severity, note.subject)
+        for step in others:
+            last = self.of(step, say)
+            text = types_of(schema) == types_of(last) == ["string"] and is_pydantics(_code_of(step))
+            schema = self._both(schema, last, innermost(step), say) if text else last
+        return schema
+
+    @staticmethod
+    def _both(schema: Schema, last: Schema, step: Node, say: Say) -> Schema:
+        """Add to what is said of text what a further step of Pydantic's own says."""
+        if step.get("to_lower") or step.get("to_upper") or step.get("strip_whitespace"):
+            if schema.keys() > {"bsonType"}:
+                say("steps", "what is said of it before it is stripped, or its case is changed, is not checked")
+            return last
+        if schema.keys() & last.keys() > {"bsonType"}:
+            say("steps", "of two patterns the second is not checked")
+        return {**last, **schema}
 
     def _default(self, node: Node, say: Say) -> Schema:
         schema = self.of(node["schema"], say)
@@ -309,13 +336,16 @@ class _Walk:
     # Definitions, which the server does not know -----------------------------------------------------------------
 
     def _definitions(self, node: Node, say: Say) -> Schema:
+        self._holds_itself.clear()
         self._known.update({each["ref"]: each for each in node["definitions"]})
         return self.of(node["schema"], say)
 
     def _definition_ref(self, node: Node, say: Say) -> Schema:
         name = node["schema_ref"]
         known = self._known[name]
-        if name not in reached(known, self._known):
+        if name not in self._holds_itself:
+            self._holds_itself[name] = name in reached(known, self._known)
+        if not self._holds_itself[name]:
             return self.of(known, say)
         if name in self._under_way or len(self._under_way) >= _LEVELS:
             say("recursive", "what lies below is not checked: the model holds itself, and a validator cannot")
@@ -420,6 +450,10 @@ class _Walk:
         except UsageError:
             unwritten = {}
         return nullable(schema) if admits(unwritten, None) else schema
+
+
+def _code_of(step: Node) -> Any:
+    return function(step) if "function" in step else None
 
 
 def _bounded(schema: Schema, given: Mapping[str, Any], say: Say) -> Schema | None:

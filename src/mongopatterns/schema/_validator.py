@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from bson import encode
+from bson import Decimal128, encode
 from bson.errors import InvalidDocument
 
 from mongopatterns.errors import UsageError
@@ -57,6 +57,9 @@ _INSTEAD: Final = {
     "examples": "leave them out",
     "$comment": "use description",
 }
+# What the server takes: levels of documents and lists in each other, and bytes of a document.
+_DEEPEST: Final = 200
+_LARGEST: Final = 16 * 1024 * 1024
 _EXCLUSIVE: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
 
@@ -76,7 +79,8 @@ class Validator:
             take.
 
     Raises:
-        UsageError: If the server would refuse the expression, or a value is none that there is.
+        UsageError: If the server would refuse the expression, also because it is too deep or too large; or if a value
+            is none that there is.
     """
 
     expression: Mapping[str, Any] = field(hash=False)
@@ -92,11 +96,17 @@ class Validator:
         for name, value, choices in (("level", self.level, get_args(Level)), ("action", self.action, get_args(Action))):
             if value not in choices:
                 raise UsageError(name, f"expected {' or '.join(map(repr, choices))}, got {value!r:.100}")
+        if _deeper(self.expression, _DEEPEST):
+            problem = f"is more than {_DEEPEST} levels deep, and the server takes no such document"
+            raise UsageError("expression", f"{problem}. Give an inner model a type that says less, such as dict")
         _check(self.expression)
         try:
-            encode(self.expression, codec_options=ANY_UUID)
+            size = len(encode(self.expression, codec_options=ANY_UUID))
         except (InvalidDocument, OverflowError, UnicodeError) as error:
             raise UsageError("expression", f"cannot be sent: {error}") from None
+        if size > _LARGEST:
+            problem = f"has {size:,} bytes, and the server takes {_LARGEST:,}"
+            raise UsageError("expression", f"{problem}. Give an inner model a type that says less, such as dict")
         object.__setattr__(self, "expression", copied(self.expression))
         object.__setattr__(self, "unexpressed", tuple(self.unexpressed))
 
@@ -138,6 +148,18 @@ class Validator:
         for name, test in self.expression.items():
             lines += _outline(test, "  ") if name == "$jsonSchema" else [f"  {name}: {test}"]
         return "\n".join(lines)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Tell whether documents and lists stand in each other deeper than so many levels."""
+    waiting = [(value, 1)]
+    while waiting:
+        each, level = waiting.pop()
+        if isinstance(each, (Mapping, list, tuple)):
+            if level > levels:
+                return True
+            waiting += [(item, level + 1) for item in (each.values() if isinstance(each, Mapping) else each)]
+    return False
 
 
 # Checked -----------------------------------------------------------------------------------------------------
@@ -228,6 +250,9 @@ def _wrong(where: str, problem: str) -> UsageError:
 
 # Shown -------------------------------------------------------------------------------------------------------
 
+_FINITE: Final = [
+    str({"enum": [kind(name) for name in ("NaN", "Infinity", "-Infinity")]}) for kind in (float, Decimal128)
+]
 _STRUCTURE: Final = frozenset({"properties", "required", "items", "additionalProperties", "bsonType", "anyOf"})
 
 
@@ -257,5 +282,8 @@ def _summary(schema: Mapping[str, Any]) -> str:
     if isinstance(schema.get("items"), Mapping):
         parts.append(f"of {_summary(schema['items'])}")
     rest = {name: value for name, value in schema.items() if name not in _STRUCTURE}
+    if str(rest.get("not")) in _FINITE:
+        parts.append("finite")
+        del rest["not"]
     parts += [f"{name} {value if name == 'pattern' else repr(value)}" for name, value in rest.items()]
     return ", ".join(parts)
