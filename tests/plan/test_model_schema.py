@@ -384,6 +384,7 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[str, CleanText(max_length=3), Field(pattern="^a"), Field(pattern="b$")],
      {"bsonType": "string", "maxLength": 3, "pattern": "^a"}, ["steps"]),
     (UUID4, {"bsonType": "binData"}, ["uuid-version"]),
+    (Annotated[str, StringConstraints(ascii_only=True)], {"bsonType": "string"}, ["pattern"]),
     (Annotated[int, Field(le=10**400)], {"bsonType": WHOLE}, ["bound"]),
     (Annotated[Decimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),
     (Annotated[StoredDecimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),

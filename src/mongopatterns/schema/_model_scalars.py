@@ -92,6 +92,8 @@ def of_class(cls: type[Any], say: Say) -> Schema:
 
 def _text(node: Node, say: Say) -> Schema:
     schema: Schema = lengths(of_types("string"), node.get("min_length"), node.get("max_length")) or {}
+    if node.get("ascii_only"):
+        say("pattern", "ascii_only=True is left out")
     if (given := node.get("pattern")) is not None:
         pattern = server_pattern(given, schema.get("maxLength"), python=node.get("regex_engine") == "python-re")
         if pattern.text is None:
