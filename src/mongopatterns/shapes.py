@@ -3,10 +3,14 @@
 A shape is a readable line: the command, its collection, and the structure of what it asks for, with every
 value replaced by `?`. Two rules keep shapes few: the order of keys does not matter, and a list is the set of
 the shapes in it, so that `$in` has one shape for any number of values.
+
+Names are shown: of collections and fields, and paths such as `$price` in an expression. What is a name is told by its
+looks alone, so a key or a path that does not look like one is hidden too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, cast
@@ -26,10 +30,35 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "findAndModify": ("query", "sort", "update"),
     "bulkWrite": (),
 }
-# Stages that hold no expressions: a filter, and what is searched for, whose text may begin with `$`.
-_DATA: Final = frozenset({"$match", "$search", "$searchMeta", "$vectorSearch"})
+# Stages that hold expressions. Those that are not known are described as data are: text in them may begin with `$`.
+_EXPRESSIONS: Final = frozenset(
+    {"$addFields", "$bucket", "$bucketAuto", "$fill", "$group", "$project", "$redact", "$replaceRoot", "$replaceWith"}
+    | {"$set", "$setWindowFields", "$sortByCount", "$unwind"}
+)
 # Stages whose strings are names of collections and fields, not values.
 _NAMING: Final = frozenset({"$lookup", "$graphLookup", "$unionWith", "$merge", "$out", "$count"})
+_NAMES_IN_NAMING: Final = frozenset(
+    {"as", "coll", "connectFromField", "connectToField", "db", "depthField", "foreignField", "from", "into"}
+    | {"localField", "on", "whenNotMatched"}
+)
+# Stages that put the results of several pipelines together.
+_FUSING: Final = frozenset({"$rankFusion", "$scoreFusion"})
+# Operators of expressions that take text, and under which keys: it is none of the structure if it begins with `$`.
+_TEXTS: Final[Mapping[str, frozenset[str]]] = {
+    "$accumulator": frozenset({"init", "accumulate", "merge", "finalize", "lang"}),
+    "$function": frozenset({"body", "lang"}),
+    **dict.fromkeys(("$getField", "$setField", "$unsetField"), frozenset({"field", "input"})),
+    **dict.fromkeys(("$regexFind", "$regexFindAll", "$regexMatch"), frozenset({"input", "regex", "options"})),
+    **dict.fromkeys(("$replaceAll", "$replaceOne"), frozenset({"input", "find", "replacement"})),
+    **dict.fromkeys(("$ltrim", "$rtrim", "$trim"), frozenset({"input", "chars"})),
+}
+_LITERALS: Final = frozenset({"$literal", "$const"})
+# What looks like the path of a field or a variable, and what looks like the name of a field or an operator; in an
+# update a name has placeholders such as `$[]`.
+_PATH: Final = re.compile(r"\$\$?[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+_NAME: Final = re.compile(r"\$?[A-Za-z_]\w*(\.(\w+|\$|\$\[\w*\]))*")
+_LONGEST_NAME: Final = 64
+_LONGEST_PATH: Final = 128
 # The client's own bulk: what one of its operations does to the collection that it names by a number.
 _BULK_KINDS: Final = ("insert", "update", "delete")
 # A shape is made to be read, and made for every command: a large document must not make it long or slow.
@@ -65,7 +94,7 @@ def shape_of(name: str, database: str, command: Mapping[str, Any]) -> str | None
 
 def _part(part: str, value: Any) -> str:
     if part == "key":
-        return str(value)
+        return _name(value)
     if part == "pipeline":
         return _pipeline(value, 0)
     if part == "update":
@@ -110,17 +139,36 @@ def _data(value: Any, depth: int) -> str:
 
 def _expression(value: Any, depth: int) -> str:
     """Describe an expression: as `_data` does, but field paths such as `$price` belong to the structure."""
-    return _walk(value, depth, lambda key: _hidden if key == "$literal" else _expression, _path_or_hidden)
+    return _walk(value, depth, _operator, _path_or_hidden)
+
+
+def _operator(key: str) -> _Describe:
+    """Return how what an operator of an expression is given, or a field of it, is described."""
+    if key in _LITERALS:
+        return _hidden
+    texts = _TEXTS.get(key)
+    if texts is None:
+        return _expression
+    return lambda value, depth: _walk(value, depth, lambda name: _no_text if name in texts else _expression, _hidden)
+
+
+def _no_text(value: Any, depth: int) -> str:
+    """Describe what is given for a text: nothing of it, unless it is worked out."""
+    return _expression(value, depth) if isinstance(value, Mapping) else _VALUE
 
 
 def _naming(value: Any, depth: int) -> str:
     """Describe a stage whose strings are names, and which may hold a pipeline."""
-    return _walk(value, depth, lambda key: _IN_NAMING.get(key, _naming), _name_or_hidden)
+    return _walk(value, depth, _part_of_naming, _name_or_hidden)
+
+
+def _part_of_naming(key: str) -> _Describe:
+    return _naming if key in _NAMES_IN_NAMING else _IN_NAMING.get(key, _data)
 
 
 def _when_matched(value: Any, depth: int) -> str:
     """Describe what `$merge` does with a document that is there: the name of an action, or a pipeline."""
-    return value if isinstance(value, str) else _pipeline(value, depth)
+    return _name(value) if isinstance(value, str) else _pipeline(value, depth)
 
 
 def _pipeline(stages: Any, depth: int) -> str:
@@ -137,17 +185,27 @@ def _stage(stage: Any, depth: int) -> str:
 
 def _describer(stage: str) -> _Describe:
     """Return how the content of a stage is described."""
-    if stage in _DATA:
-        return _data
     if stage == "$facet":
         return _facet
     if stage == "$geoNear":
         return _geo_near
-    return _naming if stage in _NAMING else _expression
+    if stage in _FUSING:
+        return _fusion
+    if stage in _NAMING:
+        return _naming
+    return _expression if stage in _EXPRESSIONS else _data
 
 
 def _facet(value: Any, depth: int) -> str:
     return _walk(value, depth, lambda _: _pipeline, _hidden)
+
+
+def _fusion(value: Any, depth: int) -> str:
+    return _walk(value, depth, lambda key: _fused if key == "input" else _data, _hidden)
+
+
+def _fused(value: Any, depth: int) -> str:
+    return _walk(value, depth, lambda key: _facet if key == "pipelines" else _data, _hidden)
 
 
 def _geo_near(value: Any, depth: int) -> str:
@@ -172,8 +230,8 @@ def _walk(value: Any, depth: int, describer: Callable[[str], _Describe], leaf: _
         return "..."
     if isinstance(value, Mapping):
         fields = cast("Mapping[str, Any]", value)
-        keys = sorted(islice(fields, _SAMPLE))
-        return f"{{{', '.join(f'{key}: {describer(key)(fields[key], depth + 1)}' for key in keys)}}}"
+        described = {(_name(key), describer(key)(fields[key], depth + 1)) for key in islice(fields, _SAMPLE)}
+        return f"{{{', '.join(f'{name}: {text}' for name, text in sorted(described))}}}"
     if isinstance(value, (list, tuple)):
         items = islice(cast("Iterable[Any]", value), _SAMPLE)
         return _distinct(_walk(item, depth + 1, describer, leaf) for item in items)
@@ -191,8 +249,14 @@ def _hidden(_value: Any, _depth: int) -> str:
 
 
 def _path_or_hidden(value: Any, _depth: int) -> str:
-    return value if isinstance(value, str) and value.startswith("$") else _VALUE
+    shown = isinstance(value, str) and len(value) <= _LONGEST_PATH and _PATH.fullmatch(value)
+    return value if shown else _VALUE
 
 
 def _name_or_hidden(value: Any, _depth: int) -> str:
     return value if isinstance(value, str) else _VALUE
+
+
+def _name(key: Any) -> str:
+    """Return a key if it looks like a name: one that is made of data is a value."""
+    return key if isinstance(key, str) and len(key) <= _LONGEST_NAME and _NAME.fullmatch(key) else _VALUE

@@ -66,3 +66,78 @@ def test_a_shape_is_text_that_can_be_logged() -> None:
     shape = shape_of("find", "app", {"find": "users", "filter": {f"field{n}": n for n in range(5000)}})
     assert shape
     assert len(json.dumps(shape)) < 1100
+
+
+BCRYPT = "$2b$12$hunter2"
+TEXTS: list[dict[str, Any]] = [
+    {"$set": {"pw": BCRYPT}},
+    {"$set": {"pw": "$argon2id$v=19$m=65536,t=3,p=4$hunter2"}},
+    {"$set": {"pw": "$" + "hunter2" * 30}},
+    {"$match": {"$expr": {"$eq": ["$pw", BCRYPT]}}},
+    {"$set": {"x": {"$setField": {"field": "$hunter2", "input": "$$ROOT", "value": 1}}}},
+    {"$set": {"x": {"$unsetField": {"field": "$hunter2", "input": "$$ROOT"}}}},
+    {"$set": {"x": {"$getField": "$hunter2"}}},
+    {"$set": {"x": {"$getField": {"field": "$hunter2", "input": "$a"}}}},
+    {"$set": {"x": {"$function": {"body": "$hunter2", "args": [], "lang": "js"}}}},
+    {"$group": {"_id": 1, "x": {"$accumulator": {"init": "$hunter2", "merge": "$hunter2"}}}},
+    {"$set": {"x": {"$regexMatch": {"input": "$hunter2", "regex": "$hunter2", "options": "$hunter2"}}}},
+    {"$set": {"x": {"$replaceAll": {"input": "$a", "find": "$hunter2", "replacement": "$hunter2"}}}},
+    {"$set": {"x": {"$trim": {"input": "$a", "chars": "$hunter2"}}}},
+    {"$set": {"x": {"$const": "$hunter2"}}},
+    {"$rankFusion": {"input": {"pipelines": {"a": [{"$search": {"text": {"query": "$hunter2"}}}]}}}},
+    {"$rankFusion": {"input": {"pipelines": {"a": [{"$match": {"pw": "$hunter2"}}]}}}},
+    {"$scoreFusion": {"input": {"pipelines": {"a": [{"$match": {"pw": "$hunter2"}}]}, "normalization": "none"}}},
+    {"$listSessions": {"users": [{"user": "$hunter2"}]}},
+    {"$documents": [{"a": "$hunter2"}]},
+    {"$newStage": {"what": ["$hunter2"]}},
+    {"$lookup": {"from": "a", "as": "b", "newOption": "hunter2"}},
+    {"$set": {"members": {"hunter2@example.org": 1, "7hunter2": 1, "a hunter2": 1, "h" * 60 + "hunter2": 1}}},
+]
+
+
+@pytest.mark.parametrize("stage", TEXTS, ids=lambda stage: next(iter(stage)))
+def test_text_that_begins_as_a_path_does_is_hidden(stage: dict[str, Any]) -> None:
+    """In a pipeline too, wherever text is no path by its looks, or is under what takes text, or is a key of a map."""
+    aggregate = shape_of("aggregate", "app", {"aggregate": "users", "pipeline": [stage]})
+    update = shape_of("update", "app", {"update": "users", "updates": [{"q": {}, "u": [stage]}]})
+    for shape in (aggregate, update):
+        assert shape
+        assert "hunter2" not in shape
+
+
+@pytest.mark.parametrize(
+    ("stage", "shape"),
+    [
+        ({"$set": {"a": "$b.c_1.0", "d": "$$this.x"}}, "{$set: {a: $b.c_1.0, d: $$this.x}}"),
+        ({"$set": {"a": {"$map": {"input": "$b", "in": "$$this"}}}}, "{$set: {a: {$map: {in: $$this, input: $b}}}}"),
+        (
+            {"$set": {"a": {"$getField": {"field": "x", "input": {"$first": "$b"}}}}},
+            "{$set: {a: {$getField: {field: ?, input: {$first: $b}}}}}",
+        ),
+        (
+            {"$rankFusion": {"input": {"pipelines": {"p": [{"$match": {"a": 1}}, {"$set": {"b": "$c"}}]}}}},
+            "{$rankFusion: {input: {pipelines: {p: [{$match: {a: ?}}, {$set: {b: $c}}]}}}}",
+        ),
+        ({"$set": {"m": {"x y": 1, "b": 1, "z-1": 2}}}, "{$set: {m: {?: ?, b: ?}}}"),
+        ({"$listSessions": {"users": [{"user": "a"}]}}, "{$listSessions: {users: [{user: ?}]}}"),
+    ],
+)
+def test_paths_and_names_are_the_shape_of_a_pipeline(stage: dict[str, Any], shape: str) -> None:
+    """A plain path is shown, keys that are no names are one `?`, and pipelines within a stage are pipelines."""
+    assert (
+        shape_of("aggregate", "app", {"aggregate": "u", "pipeline": [stage]}) == f"aggregate app.u pipeline=[{shape}]"
+    )
+
+
+def test_paths_into_arrays_are_names() -> None:
+    """What an update changes in an array is told, with its placeholders."""
+    change = {"$set": {"items.$.n": 1, "items.$[].n": 1, "items.$[it].n": 1, "a.ann@example.org": 1}}
+    shape = shape_of("update", "app", {"update": "u", "updates": [{"q": {}, "u": change}]})
+    assert shape == "update app.u updates=[{q: {}, u: {$set: {?: ?, items.$.n: ?, items.$[].n: ?, items.$[it].n: ?}}}]"
+    assert shape_of("distinct", "app", {"distinct": "u", "key": "a b"}) == "distinct app.u key=?"
+
+
+def test_keys_that_are_data_make_one_shape() -> None:
+    """Fields that are named after data, such as an address, do not make a shape each."""
+    named = [{"find": "u", "filter": {f"{n}@example.org": 1, "kind": n}} for n in ("ann", "zoe", "7")]
+    assert len({shape_of("find", "app", command) for command in named}) == 1
