@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -200,8 +201,10 @@ def test_a_forked_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connections are not its parent's, and a lock that another thread held at the fork is not waited for."""
     monitor, queries = PoolMonitor(), SlowQueries(threshold=0)
     monitor.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.1))
-    monitor._counting.lock.acquire()
-    queries._watching.lock.acquire()
+    for lock in (monitor._counting.turns._lock, queries._watching.lock, queries._watching.turns._lock):
+        thread = threading.Thread(target=lock.acquire)
+        thread.start()
+        thread.join()
     monkeypatch.setattr(os, "getpid", lambda: 0)
     assert monitor.snapshot().servers == ()
     monitor.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from pymongo.monitoring import (
 from typing_extensions import override
 
 from mongopatterns.client._pool_counts import THRESHOLDS, HasPoolSize, PoolAlert, PoolCounts, PoolSnapshot
+from mongopatterns.client._turns import Turns
 
 __all__ = ["PoolMonitor"]
 
@@ -66,15 +67,12 @@ class PoolMonitor(ConnectionPoolListener):
     def snapshot(self) -> PoolSnapshot:
         """Return the numbers as they are now. Nothing is asked of the server."""
         counting = self._here()
-        with counting.lock:
-            return counting.counts.snapshot()
+        return counting.turns.read(counting.counts.snapshot)
 
     @override
     def pool_created(self, event: PoolCreatedEvent) -> None:
         """Note how large a pool may be."""
-        counting = self._here()
-        with counting.lock:
-            counting.counts.made(event.address, event.options)
+        self._count(lambda counting: counting.counts.made(event.address, event.options))
 
     @override
     def pool_ready(self, event: PoolReadyEvent) -> None:
@@ -83,9 +81,7 @@ class PoolMonitor(ConnectionPoolListener):
     @override
     def pool_cleared(self, event: PoolClearedEvent) -> None:
         """Count it."""
-        counting = self._here()
-        with counting.lock:
-            counting.counts.emptied(event.address)
+        self._count(lambda counting: counting.counts.emptied(event.address))
 
     @override
     def pool_closed(self, event: PoolClosedEvent) -> None:
@@ -94,9 +90,7 @@ class PoolMonitor(ConnectionPoolListener):
     @override
     def connection_created(self, event: ConnectionCreatedEvent) -> None:
         """Count it."""
-        counting = self._here()
-        with counting.lock:
-            counting.counts.opened(event.address, event.connection_id)
+        self._count(lambda counting: counting.counts.opened(event.address, event.connection_id))
 
     @override
     def connection_ready(self, event: ConnectionReadyEvent) -> None:
@@ -105,9 +99,7 @@ class PoolMonitor(ConnectionPoolListener):
     @override
     def connection_closed(self, event: ConnectionClosedEvent) -> None:
         """Count it, by its reason."""
-        counting = self._here()
-        with counting.lock:
-            counting.counts.shut(event.address, event.connection_id, event.reason)
+        self._count(lambda counting: counting.counts.shut(event.address, event.connection_id, event.reason))
 
     @override
     def connection_check_out_started(self, event: ConnectionCheckOutStartedEvent) -> None:
@@ -116,28 +108,37 @@ class PoolMonitor(ConnectionPoolListener):
     @override
     def connection_check_out_failed(self, event: ConnectionCheckOutFailedEvent) -> None:
         """Count it, by its reason."""
-        counting = self._here()
-        with counting.lock:
-            counting.counts.refused(event.address, event.reason)
+        self._count(lambda counting: counting.counts.refused(event.address, event.reason))
 
     @override
     def connection_checked_out(self, event: ConnectionCheckedOutEvent) -> None:
         """Count it and how long it took, and tell of a threshold that it reached."""
-        counting = self._here()
-        with counting.lock:
-            alert = counting.counts.taken(event.address, event.connection_id, event.duration or 0.0)
-        if alert is not None and self._on_threshold is not None:
-            try:
-                self._on_threshold(alert)
-            except Exception:  # noqa: BLE001  # a listener must not break the driver's call
-                _LOG.exception("on_threshold failed: %s", alert)
+        self._count(lambda counting: counting.take(event))
 
     @override
     def connection_checked_in(self, event: ConnectionCheckedInEvent) -> None:
         """Count it."""
+        self._count(lambda counting: counting.counts.returned(event.address, event.connection_id))
+
+    def _count(self, count: Callable[[_Counting], object]) -> None:
+        """Count something in its turn, and tell of the thresholds that were reached by what was counted."""
         counting = self._here()
-        with counting.lock:
-            counting.counts.returned(event.address, event.connection_id)
+        if not counting.turns.change(lambda: count(counting)):
+            return  # it is counted, and told of, by what it interrupts
+        while counting.alerts:
+            try:
+                alert = counting.alerts.popleft()
+            except IndexError:  # another thread tells of it
+                return
+            self._tell(alert)
+
+    def _tell(self, alert: PoolAlert) -> None:
+        if self._on_threshold is None:
+            return
+        try:
+            self._on_threshold(alert)
+        except Exception:  # noqa: BLE001  # a listener must not break the driver's call
+            _LOG.exception("on_threshold failed: %s", alert)
 
     def _here(self) -> _Counting:
         """Return what is counted in this process: a fork may have copied a lock that somebody held."""
@@ -151,9 +152,15 @@ class PoolMonitor(ConnectionPoolListener):
 
 
 class _Counting:
-    """What is counted in one process, and the lock before it."""
+    """What is counted in one process, in turns, and the thresholds that are still to be told of."""
 
     def __init__(self, counts: PoolCounts) -> None:
         self.process: Final = os.getpid()
-        self.lock: Final = threading.Lock()
+        self.turns: Final = Turns()
         self.counts: Final = counts
+        self.alerts: Final[deque[PoolAlert]] = deque()
+
+    def take(self, event: ConnectionCheckedOutEvent) -> None:
+        alert = self.counts.taken(event.address, event.connection_id, event.duration or 0.0)
+        if alert is not None:
+            self.alerts.append(alert)

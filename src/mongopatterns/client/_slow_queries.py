@@ -13,6 +13,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from typing_extensions import override
 
 from mongopatterns.client._slow_table import SlowCommand, SlowSnapshot, SlowTable, Tails, check_threshold, describe
+from mongopatterns.client._turns import Turns
 
 __all__ = ["SlowQueries"]
 
@@ -56,8 +57,7 @@ class SlowQueries(CommandListener):
     def snapshot(self) -> SlowSnapshot:
         """Return what was slow so far. Nothing is asked of the server."""
         watching = self._here()
-        with watching.lock:
-            return watching.table.snapshot()
+        return watching.turns.read(watching.table.snapshot)
 
     @override
     def started(self, event: CommandStartedEvent) -> None:
@@ -90,8 +90,7 @@ class SlowQueries(CommandListener):
             if seconds < self._threshold or watching.tails.is_idle(name, server, command):
                 return
         slow = describe(name, event.database_name, command, seconds, failed=reply is None)
-        with watching.lock:
-            watching.table.add(slow)
+        watching.turns.change(lambda: watching.table.add(slow))
         if self._on_slow is not None:
             try:
                 self._on_slow(slow)
@@ -110,11 +109,15 @@ class SlowQueries(CommandListener):
 
 
 class _Watching:
-    """What is kept in one process, and the lock before it."""
+    """What is kept in one process.
+
+    The lock is for what can be done in the middle of itself, as by a signal handler; the table takes turns.
+    """
 
     def __init__(self, table: SlowTable) -> None:
         self.process: Final = os.getpid()
-        self.lock: Final = threading.Lock()
+        self.lock: Final = threading.RLock()
         self.running: Final[OrderedDict[tuple[Any, int], Mapping[str, Any]]] = OrderedDict()
         self.tails: Final = Tails()
+        self.turns: Final = Turns()
         self.table: Final = table
