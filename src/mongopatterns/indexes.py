@@ -276,6 +276,9 @@ def check_collation(argument: str, value: object) -> None:
     """
     if value is not None and (not isinstance(value, Mapping) or not isinstance(value.get("locale"), str)):
         raise UsageError(argument, f"expected a dict such as {{'locale': 'en', 'strength': 2}}, got {value!r:.100}")
+    for name, said in (value or {}).items():
+        if said is None:
+            raise UsageError(argument, f"{name!r} is None, which says nothing: leave it out")
 
 
 def _check_where(where: object) -> None:
@@ -283,7 +286,9 @@ def _check_where(where: object) -> None:
         raise UsageError("Index.where", f"expected a filter such as {{'ended_at': None}}, got {where!r:.100}")
     for path, test in where.items():
         if path in ("$and", "$or"):
-            for each in test if isinstance(test, (list, tuple)) else ():
+            if not isinstance(test, (list, tuple)) or not test:
+                raise UsageError("Index.where", f"{path} takes a list of filters, got {test!r:.100}")
+            for each in test:
                 _check_where(each)
             continue
         operators = test if isinstance(test, Mapping) and any(str(key).startswith("$") for key in test) else {}

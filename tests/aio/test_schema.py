@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 import pytest
+from bson.binary import Binary
 from bson.son import SON
 from pydantic import BaseModel, Field
 from pymongo.errors import DuplicateKeyError, WriteError
@@ -121,6 +122,22 @@ async def test_every_kind_of_index(db: Any, commands: Any) -> None:
     assert set(commands.names) <= READS
 
 
+@pytest.mark.parametrize("locale", ["da", "th", "vi", "fr_CA", "el", "de@collation=phonebook", "mt", "ja"])
+async def test_what_a_locale_brings_along_is_no_change(db: Any, locale: str) -> None:
+    """What the server fills in by locale is what the spec says: a second plan is empty, and finds nothing unknown."""
+    for number, more in enumerate(({}, {"strength": 3, "numericOrdering": True})):
+        collation = {"locale": locale, **more}
+        bound = schema(
+            db,
+            CollectionSpec(f"own{number}", indexes=[Index("a", unique=True, collation=collation)]),
+            CollectionSpec(f"all{number}", collation=collation, indexes=[Index("a"), Index("b", collation=collation)]),
+        )
+        await bound.apply()
+        plan = await bound.plan()
+        assert (plan.changes, plan.findings) == ((), ())
+        assert (await bound.apply()).changes == ()
+
+
 async def test_every_kind_of_collection(db: Any, commands: Any) -> None:
     """Each option of a collection is what the spec says, and is found so."""
     bound = schema(db, *COLLECTIONS)
@@ -152,6 +169,77 @@ async def test_specs_of_patterns_stand_for_their_indexes(db: Any) -> None:
     }
     assert (await listed(db, "responses")).keys() == {"question_id_1"}
     assert not await bound.plan()
+
+
+async def test_what_only_finds_takes_nobody_an_index(db: Any) -> None:
+    """What a pattern needs to find documents by stands beside what others keep unique, or leave out, on that key."""
+    await db.c.create_index("a", unique=True, name="active", partialFilterExpression={"active": True})
+    bound = schema(db, LoaderSpec("c", key_field="a"))
+    done = await bound.apply(drop_unknown=["c.other"])
+    assert kinds(done) == ["create index"]
+    assert (await listed(db, "c")).keys() == {"active", "a_1"}
+    await db.c.create_index([("a", 1), ("b", 1)])
+    await db.c.drop_index("a_1")
+    assert codes(await bound.verify()) == ["unknown-index"]
+
+
+async def test_what_does_more_on_the_same_keys_stays(db: Any) -> None:
+    """An index on the keys of one of the spec that is unique, or compares otherwise, is told, and goes if named."""
+    await db.c.create_index("a", unique=True)
+    await db.c.create_index("a", name="english", collation={"locale": "en"})
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a", sparse=True)]))
+    done = await bound.apply()
+    assert codes(done) == ["other-options", "other-options"]
+    assert (await listed(db, "c")).keys() == {"a_1", "english", "a_1_2"}
+    assert not await bound.plan()
+    await bound.apply(drop_unknown=["c.a_1"])
+    assert (await listed(db, "c")).keys() == {"english", "a_1_2"}
+
+
+async def test_what_is_not_said_of_a_collection_stays(db: Any) -> None:
+    """An expiry, a granularity and an option that the spec does not name are left as they are."""
+    await db.create_collection("s", timeseries={"timeField": "ts", "granularity": "hours"}, expireAfterSeconds=60)
+    await db.create_collection("k", clusteredIndex={"key": {"_id": 1}, "unique": True}, expireAfterSeconds=60)
+    specs = [CollectionSpec("s", timeseries=TimeSeries("ts")), CollectionSpec("k", clustered=True)]
+    assert not await schema(db, *specs).plan()
+
+
+async def test_options_are_compared_by_what_is_said(db: Any) -> None:
+    """What the server adds to an option, or leaves out because it says nothing, is no change."""
+    key = {"path": "a", "bsonType": "string", "keyId": Binary(bytes(16), 4)}
+    several = [
+        CollectionSpec("o", options={"indexOptionDefaults": {}}),
+        CollectionSpec("p", options={"indexOptionDefaults": {"storageEngine": {"wiredTiger": {}}}}),
+        CollectionSpec("q", options={"encryptedFields": {"fields": [key]}}),
+        CollectionSpec("r", options={"encryptedFields": {"fields": []}}),
+    ]
+    await schema(db, *several).apply()
+    assert not await schema(db, *several).plan()
+    other = CollectionSpec("q", options={"encryptedFields": {"fields": [{**key, "path": "b"}]}})
+    assert (await schema(db, other).plan()).blocked
+
+
+async def test_paths_of_a_wildcard_index_in_any_form(db: Any) -> None:
+    """The paths of a wildcard index may stand within each other, or have dots: they are the same paths."""
+    await db.create_collection("c")
+    await db.command(
+        "createIndexes", "c", indexes=[{"key": {"$**": 1}, "name": "w", "wildcardProjection": {"a": {"b": 1}}}]
+    )
+    assert not await schema(db, CollectionSpec("c", indexes=[Index("$**", projection={"a.b": 1})])).plan()
+
+
+async def test_a_collated_index_becomes_unique_by_its_collation(db: Any) -> None:
+    """Values that are equal to an index, not to its collection, stand in its way, and vice versa."""
+    collation = {"locale": "en", "strength": 2}
+    await db.c.create_index("a", collation=collation)
+    await db.c.insert_many([{"a": "X"}, {"a": "x"}])
+    plan = await schema(db, CollectionSpec("c", indexes=[Index("a", unique=True, collation=collation)])).plan()
+    assert [change.kind.value for change in plan.blocked] == ["change index"]
+    await db.create_collection("d", collation=collation)
+    await db.d.create_index("a", collation={"locale": "simple"})
+    await db.d.insert_many([{"a": "X"}, {"a": "x"}])
+    bound = schema(db, CollectionSpec("d", indexes=[Index("a", unique=True, collation={"locale": "simple"})]))
+    assert kinds(await bound.apply()) == ["change index"]
 
 
 async def test_what_planning_sends(db: Any, commands: Any) -> None:
@@ -246,6 +334,12 @@ async def test_equal_values_block_a_unique_index(db: Any, starts: str) -> None:
         (Index("a.b", unique=True), [{"a": [{"b": 1}, {"b": 2}]}, {"a": {"b": 2}}], 1),
         (Index("a.b", unique=True), [{"a": {"c": 1}}, {}], 1),
         (Index("a", unique=True), [{"a": "x"}, {"a": "X"}], 0),
+        (
+            Index("a", unique=True, collation={"locale": "en", "strength": 2}),
+            [{"_id": "bob", "a": "x"}, {"_id": "Bob", "a": ["X", "x"]}],
+            1,
+        ),
+        (Index("a", unique=True, collation={"locale": "en", "strength": 2}), [{"a": ["x", "X"]}], 0),
         (Index("a", unique=True, collation={"locale": "en", "strength": 2}), [{"a": "x"}, {"a": "X"}], 1),
         (Index("a", "b", unique=True), [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 1}], 0),
         (Index("a", "b", unique=True), [{"a": 1, "b": [1, 2]}, {"a": 1, "b": 2.0}], 1),
@@ -687,6 +781,104 @@ async def test_merging_in_lists(db: Any) -> None:
     left = [one["_id"] for one in await db.c.find().sort("_id", 1).to_list(None)]
     assert left in ([1, 3, 4], [1, 4])
     await db.c.create_index("a", unique=True)
+
+
+LOOSE = Index("a", unique=True, collation={"locale": "en", "strength": 2})
+
+
+@pytest.mark.parametrize(
+    ("index", "keep", "documents", "left"),
+    [
+        # ids that the index's collation finds equal
+        (LOOSE, ("r", -1), [{"_id": "bob", "a": "x", "r": 1}, {"_id": "Bob", "a": "X", "r": 0}], ["bob"]),
+        (LOOSE, ("r", -1), [{"_id": "bob", "a": "x", "r": 0}, {"_id": "Bob", "a": "X", "r": 1}], ["Bob"]),
+        (LOOSE, ("r", -1), [{"_id": one, "a": "x", "r": n} for n, one in enumerate(["zed", "Bob", "bob"])], ["bob"]),
+        # nothing goes for what goes itself
+        (
+            Index("a", unique=True),
+            ("r", 1),
+            [{"_id": 1, "a": ["y", "x"], "r": 1}, {"_id": 2, "a": ["y"], "r": 2}, {"_id": 3, "a": ["x"], "r": 0}],
+            [2, 3],
+        ),
+        (
+            Index("a", unique=True),
+            ("r", 1),
+            [{"_id": 1, "a": ["x", "y"], "r": 1}, {"_id": 2, "a": ["x"], "r": 2}, {"_id": 3, "a": ["y"], "r": 0}],
+            [2, 3],
+        ),
+        # a value that no filter finds, null of a list
+        (Index("a.b.c", unique=True), ("_id", 1), [{"_id": 0, "a": {"b": [1]}}, {"_id": 1, "a": {"b": [1]}}], [0]),
+        # a list has what is equal once; fields that are called as those of the pipeline
+        (LOOSE, ("d.n", 1), [{"_id": 0, "a": ["x", "X"], "d": [{"n": 2}, {"n": 3}]}], [0]),
+        (LOOSE, ("d.n", 1), [{"_id": n, "a": "x", "d": [{"n": one}], "k0": 1} for n, one in enumerate([3, 2])], [1]),
+        (
+            Index("a", unique=True, where={"b.c": 1}),
+            ("_id", -1),
+            [{"_id": n, "a": 1, "b": {"c": n}} for n in (0, 1)],
+            [0, 1],
+        ),
+    ],
+)
+async def test_which_documents_stay(
+    db: Any, index: Index, keep: tuple[str, int], documents: list[dict[str, Any]], left: list[Any]
+) -> None:
+    """Documents are told apart as the collection does, and no value is lost."""
+    await db.c.insert_many(documents)
+    bound = schema(db, CollectionSpec("c", indexes=[index]))
+    assert bool((await bound.plan()).blocked) == (len(left) < len(documents))
+    merged = await bound.merge_duplicates("c", index, keep=[keep])
+    assert merged
+    assert [one["_id"] for one in await db.c.find().to_list(None)] == left
+    assert len(merged.removed) == len(documents) - len(left)
+    assert not (await bound.plan()).blocked
+    await bound.apply()
+
+
+async def test_merging_in_a_collection_with_a_collation(db: Any) -> None:
+    """Under an index of another collation than the collection's, documents are found to the letter."""
+    collation = {"locale": "en", "strength": 2}
+    await db.create_collection("c", collation=collation)
+    await db.c.insert_many([{"_id": "x", "a": "v"}, {"_id": "y", "a": "v"}, {"_id": "z", "a": "V"}])
+    index = Index("a", unique=True, collation={"locale": "simple"})
+    bound = schema(db, CollectionSpec("c", collation=collation))
+    assert [one["_id"] for one in (await bound.merge_duplicates("c", index, keep=[("_id", -1)])).removed] == ["x"]
+    merged = await bound.merge_duplicates("c", Index("a", unique=True), keep=[("_id", 1)])
+    assert [one["_id"] for one in merged.removed] == ["z"]
+
+
+async def test_no_value_is_lost_to_writes_that_change_the_order(db: Any) -> None:
+    """While writers turn the order around, a merger removes nothing for what it takes away itself."""
+    index = Index("a", unique=True)
+    for _ in range(4):
+        await db.c.delete_many({})
+        await db.c.insert_many([{"_id": one, "a": one // 2, "r": one % 2} for one in range(40)])
+
+        async def turn_or_merge(number: int) -> None:
+            if number == 0:
+                await schema(db, CollectionSpec("c")).merge_duplicates("c", index, keep=[("r", 1)])
+                return
+            for _ in range(8):
+                await db.c.update_many({}, [{"$set": {"r": {"$subtract": [1, "$r"]}}}])
+
+        (await race(turn_or_merge, times=2)).raise_errors()
+        assert sorted(await db.c.distinct("a")) == list(range(20))
+
+
+async def test_merging_ends_where_nothing_can_go(db: Any) -> None:
+    """If what was read is never what is there, the call ends and says that there are more."""
+    index = Index("a", unique=True)
+    await db.c.insert_many([{"_id": 0, "a": 1}, {"_id": 1, "a": 1}])
+    bound = schema(db, CollectionSpec("c"))
+    call = bound._plan.merge_duplicates("c", index, keep=[("_id", 1)], limit=10)
+    answers, rounds = None, 0
+    while steps := bound._plan.again(call, answers):
+        rounds += 1
+        await db.c.update_many({}, {"$inc": {"a": 1}})
+        answers = [await bound._send(step) for step in steps]
+    assert not call.result
+    assert call.result.removed == ()
+    assert rounds < 10
+    assert await db.c.count_documents({}) == 2
 
 
 # Misuse ----------------------------------------------------------------------------------------------------------

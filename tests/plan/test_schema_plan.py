@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
+from bson.decimal128 import Decimal128
 from pymongo.errors import OperationFailure
 
 from mongopatterns import (
@@ -24,7 +25,7 @@ from mongopatterns import (
 from mongopatterns.calls import Call
 from mongopatterns.schema._schema_plan import SchemaPlanner
 from mongopatterns.schema._steps import Nested, Pause, Send, Tell
-from mongopatterns.schema._stored import collation_meaning, filter_meaning, meaning_of, read_index
+from mongopatterns.schema._stored import collation_meaning, filter_meaning, fitted, meaning_of, read_index
 
 ID = {"v": 2, "key": {"_id": 1}, "name": "_id_"}
 
@@ -115,13 +116,22 @@ def kinds(found: SchemaPlan) -> list[str]:
             Index("a", collation={"locale": "fr_CA"}),
             {"key": {"a": 1}, "collation": {"locale": "fr_CA", "backwards": True}},
         ),
+        (
+            Index("a", collation={"locale": "th", "strength": 2}),
+            {
+                "key": {"a": 1},
+                "collation": {"locale": "th", "strength": 2, "alternate": "shifted", "normalization": True},
+            },
+        ),
+        (Index(("a", -1)), {"key": {"a": Decimal128("-1")}}),
+        (Index("$**", projection={"a.b": 1}), {"key": {"$**": 1}, "wildcardProjection": {"a": {"b": 1}}}),
         (Index(("a", "2dsphere")), {"key": {"a": "2dsphere"}, "2dsphereIndexVersion": 3, "sparse": True}),
         (Index("$**", projection={"a": 1}), {"key": {"$**": 1}, "wildcardProjection": {"a": True}}),
     ],
 )
 def test_what_is_listed_is_what_was_said(index: Index, listed: dict[str, Any]) -> None:
     """What the server lists of an index means what the index of the spec means, its own additions left out."""
-    assert read_index({"v": 2, "name": "any", **listed}).meaning == meaning_of(index, None)
+    assert fitted(read_index({"v": 2, "name": "any", **listed}).meaning, index) == meaning_of(index, None)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +158,34 @@ def test_collations_by_meaning() -> None:
     stored = {"locale": "en", "strength": 2, "caseLevel": False, "backwards": False, "version": "57.1"}
     assert collation_meaning({"locale": "en", "strength": 2}) == collation_meaning(stored)
     assert collation_meaning({"locale": "en"}) != collation_meaning(stored)
-    assert collation_meaning({"locale": "fr_CA"}) != collation_meaning({"locale": "fr_CA", "backwards": False})
+    assert collation_meaning({"locale": "fr_CA"}) != collation_meaning({"locale": "fr_CA", "backwards": True})
     assert collation_meaning({"locale": "simple"}) is collation_meaning(None) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({"locale": "en", "strength": 2}, {"locale": "en"}),
+        ({"locale": "en", "caseFirst": "upper"}, {"locale": "en", "caseFirst": "off"}),
+        ({"locale": "da"}, {"locale": "en"}),
+    ],
+)
+def test_what_no_locale_has_by_itself_is_another_index(stored: Any, said: Any) -> None:
+    """Only what a locale may bring along is left to the server; strength, and whatever is said, tell indexes apart."""
+    index = Index("a", collation=said)
+    meaning = read_index({"v": 2, "name": "any", "key": {"a": 1}, "collation": stored}).meaning
+    assert fitted(meaning, index) != meaning_of(index, None)
+
+
+def test_two_collations_of_one_locale_are_two_indexes() -> None:
+    """Where both are said, each has one of its own: the one that leaves more to the locale takes what is left."""
+    plain, upper = Index("a", collation={"locale": "en"}), Index("a", collation={"locale": "en", "caseFirst": "upper"})
+    stored = {"key": {"a": 1}, "name": "u", "collation": {"locale": "en", "caseFirst": "upper"}}
+    server = Server({"c": {"options": {}}}, {"c": [stored]})
+    found = plan(server, CollectionSpec("c", indexes=[plain, upper]))
+    assert [(change.kind.value, change.what) for change in found.changes] == [("create index", repr(plain))]
+    server.indexes["c"].append({"key": {"a": 1}, "name": "p", "collation": {"locale": "en", "caseFirst": "off"}})
+    assert not plan(server, CollectionSpec("c", indexes=[plain, upper]))
 
 
 def test_the_index_that_newer_servers_make_of_a_time_series_is_no_unknown_one() -> None:
@@ -264,7 +300,55 @@ def test_a_need_is_served_by_what_is_there() -> None:
         ({"key": {"b": 1, "a": 1}}, False),
     ):
         server = Server({"c": {"options": {}}}, {"c": [{"name": "i", **stored}]})
-        assert bool(plan(server, need)) is not served
+        found = plan(server, need)
+        assert bool(found) is not served
+        assert set(kinds(found)) <= {"create index"}
+
+
+def test_a_need_drops_nothing() -> None:
+    """What a pattern needs only to find documents costs nobody an index, whatever else is there on the same keys."""
+    need = LoaderSpec("c", key_field="a")
+    stored = [
+        {"key": {"a": 1}, "name": "partial", "unique": True, "partialFilterExpression": {"b": 1}},
+        {"key": {"a": 1}, "name": "unique", "unique": True},
+        {"key": {"a": 1}, "name": "plain"},
+        {"key": {"a": 1, "b": 1}, "name": "longer"},
+    ]
+    for some in (stored, stored[1:], stored[:1], [stored[0], stored[3]]):
+        found = plan(Server({"c": {"options": {}}}, {"c": some}), need)
+        assert set(kinds(found)) <= {"create index"}
+        assert {finding.evidence for finding in found.findings} <= {"Index('a') 'partial' is named by no spec"}
+    server = Server({"c": {"options": {}}}, {"c": stored})
+    every = server.run(planner(need).plan(drop_unknown=True, usage=False))
+    assert [change.commands[0].get("index") for change in every.changes if "drop" in change.kind.value] == ["partial"]
+    hidden = {"key": {"a": 1}, "name": "ttl", "expireAfterSeconds": 5, "hidden": True}
+    (change,) = plan(Server({"c": {"options": {}}}, {"c": [hidden]}), need).changes
+    assert [command["index"] for command in change.commands] == [{"name": "ttl", "hidden": False}]
+
+
+@pytest.mark.parametrize(
+    ("stored", "index", "gone"),
+    [
+        ({}, Index("a", unique=True, where={"b": 1}), True),
+        ({}, Index("a", sparse=True), True),
+        ({}, Index("a", collation={"locale": "en"}), False),
+        ({"unique": True}, Index("a"), False),
+        ({"unique": True}, Index("a", unique=True, where={"b": 1}), False),
+        ({"sparse": True}, Index("a"), False),
+        ({"partialFilterExpression": {"b": 1}}, Index("a", unique=True), False),
+        ({"expireAfterSeconds": 5}, Index("a", unique=True), False),
+        ({"collation": {"locale": "en"}}, Index("a"), False),
+        ({"unique": True}, Index.ttl("a"), False),
+    ],
+)
+def test_what_goes_by_itself_is_plain(stored: Any, index: Index, gone: bool) -> None:
+    """Of indexes on the same keys only a plain one is replaced; whatever does more is told, and stays."""
+    server = Server({"c": {"options": {}}}, {"c": [{"key": {"a": 1}, "name": "old", **stored}]})
+    found = plan(server, CollectionSpec("c", indexes=[index]))
+    assert kinds(found) == ["create index", *(["hide index", "drop index"] if gone else [])]
+    assert ("other-options" in [finding.code for finding in found.findings]) is not gone
+    every = server.run(planner(CollectionSpec("c", indexes=[index])).plan(drop_unknown=True, usage=False))
+    assert kinds(every) == ["create index", "hide index", "drop index"]
 
 
 # Search ----------------------------------------------------------------------------------------------------------
@@ -318,6 +402,19 @@ def test_an_error_that_stays_is_raised(code: int, tries: int) -> None:
     with pytest.raises(OperationFailure, match="no"):
         server.run(planner(CollectionSpec("c")).apply(None, drop_unknown=False, drop=True, on_progress=None))
     assert 100 - len(failing) == tries
+
+
+@pytest.mark.parametrize("code", [85, 86])
+def test_a_conflict_that_is_no_race_is_raised(code: int) -> None:
+    """What the server refuses, while the plan stays what it was, is not asked for a minute."""
+    failing = [OperationFailure("no", code) for _ in range(100)]
+    server = Server({"c": {"options": {}}}, {}, createIndexes=failing)
+    call = planner(CollectionSpec("c", indexes=[Index("a")])).apply(
+        None, drop_unknown=False, drop=True, on_progress=None
+    )
+    with pytest.raises(OperationFailure, match="no"):
+        server.run(call)
+    assert 100 - len(failing) == 3
 
 
 def test_what_began_to_be_unique_is_undone_when_it_fails() -> None:

@@ -36,6 +36,8 @@ _OWN_OPTIONS: Final = (
     "viewOn",
     "writeConcern",
 )
+# What is created so, and then cannot be compared.
+_UNTOLD: Final = ("flags", "idIndex")
 # What can be said of a collection once.
 _SINGLE: Final = (
     "validator",
@@ -76,7 +78,8 @@ class TimeSeries:
         time: The top-level field that holds the date of a measurement.
         meta: The top-level field that tells series apart; None: all is one series.
         granularity: About how far apart the measurements of one series are. It can be made coarser later, not finer.
-        expire_after: How long after their date measurements are deleted; None: never.
+            None: as it is; in a new collection, seconds.
+        expire_after: How long after their date measurements are deleted. None: as it is; in a new collection, never.
 
     Raises:
         UsageError: If a value is none, or the server refuses it.
@@ -84,7 +87,7 @@ class TimeSeries:
 
     time: str
     meta: str | None = None
-    granularity: Granularity = "seconds"
+    granularity: Granularity | None = None
     expire_after: dt.timedelta | int | None = None
 
     def __post_init__(self) -> None:
@@ -95,7 +98,7 @@ class TimeSeries:
                     raise UsageError(f"TimeSeries.{argument}", f"{path!r} must be a top-level field, without a dot")
         if self.meta in ("_id", self.time):
             raise UsageError("TimeSeries.meta", f"{self.meta!r} cannot tell series apart: use a field of its own")
-        if self.granularity not in get_args(Granularity):
+        if self.granularity not in (None, *get_args(Granularity)):
             problem = f"expected 'seconds', 'minutes' or 'hours', got {self.granularity!r:.100}"
             raise UsageError("TimeSeries.granularity", problem)
         if self.expire_after is not None:
@@ -149,7 +152,8 @@ class CollectionSpec:
         capped_max: Documents after which they do; it needs `capped_size`.
         clustered: Whether documents are stored in the order of `_id`, without an index of their own for it. It cannot
             be changed later.
-        expire_after: With `clustered`, how long after the date in `_id` a document is deleted.
+        expire_after: With `clustered`, how long after the date in `_id` a document is deleted. None: as it is; in a new
+            collection, never.
         pre_and_post_images: Whether change streams may ask for documents as they were before a change; needs 6.0.
         search_indexes: Indexes of Atlas Search.
         options: Other options, as the server's `create` takes them. They are used when the collection is created, and
@@ -211,6 +215,8 @@ def _check(spec: CollectionSpec) -> None:
     for option in spec.options:
         if option in _OWN_OPTIONS:
             raise UsageError("options", f"{option!r} has an argument of its own")
+        if option in _UNTOLD:
+            raise UsageError("options", f"{option!r} is not among what the server tells of a collection: leave it out")
     _check_names("search_indexes", [index.name for index in spec.search_indexes])
     for argument, wrong, problem in refusals(spec):
         if wrong:
@@ -239,6 +245,10 @@ def check_name(name: object) -> None:
     """
     check_collection(name)
     text = str(name)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("collection", f"{name!r} has half of a character, which no server stores") from None
     if text.startswith(("system.", ".")) or text.endswith(".") or "$" in text or "\0" in text:
         raise UsageError("collection", f"{name!r} cannot be yours: names have no '$', and do not begin with 'system.'")
 

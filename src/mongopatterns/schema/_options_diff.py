@@ -11,7 +11,7 @@ from mongopatterns.expressions import bson_identity
 from mongopatterns.findings import Finding, Severity
 from mongopatterns.schema._changes import SchemaChange, SchemaChangeKind, Violations
 from mongopatterns.schema._collection_spec import CollectionSpec, TimeSeries
-from mongopatterns.schema._stored import StoredCollection, collation_meaning
+from mongopatterns.schema._stored import StoredCollection, collation_meaning, fitted_collation
 
 __all__ = ["Command", "command", "creation", "options_changes"]
 
@@ -42,7 +42,8 @@ def creation(spec: CollectionSpec) -> Command:
     if spec.timeseries is not None:
         series = spec.timeseries
         meta = {} if series.meta is None else {"metaField": series.meta}
-        options["timeseries"] = {"timeField": series.time, **meta, "granularity": series.granularity}
+        grain = {} if series.granularity is None else {"granularity": series.granularity}
+        options["timeseries"] = {"timeField": series.time, **meta, **grain}
     if spec.seconds is not None:
         options["expireAfterSeconds"] = spec.seconds
     if spec.collation is not None:
@@ -101,10 +102,11 @@ def _fixed(spec: CollectionSpec, stored: StoredCollection) -> Iterator[SchemaCha
     """Compare what cannot be changed."""
     has = stored.options
     wanted: list[tuple[str, Any, Any]] = [
-        (name, bson_identity(value), bson_identity(has.get(name))) for name, value in spec.options.items()
+        (name, True, _has(has.get(name), value)) for name, value in spec.options.items()
     ]
-    if spec.collation is not None:
-        wanted.append(("collation", collation_meaning(spec.collation), collation_meaning(has.get("collation"))))
+    if (said := spec.collation) is not None:
+        stored_one = fitted_collation(collation_meaning(has.get("collation")), said)
+        wanted.append(("collation", collation_meaning(said), stored_one))
     if spec.clustered:
         wanted.append(("clusteredIndex", True, "clusteredIndex" in has))
     if spec.capped_size is not None:
@@ -113,35 +115,44 @@ def _fixed(spec: CollectionSpec, stored: StoredCollection) -> Iterator[SchemaCha
         there = has.get("timeseries", {})
         wanted.append(("timeField", series.time, there.get("timeField")))
         wanted.append(("metaField", series.meta, there.get("metaField")))
-    for option, said, found in wanted:
-        if said != found:
+    for option, one, other in wanted:
+        if one != other:
             evidence = f"its {option} is not what the spec says, and cannot be changed"
             remedy = "Say what it is, or copy its documents into a new collection and rename that"
             yield _blocked(spec, f"gets another {option}", "fixed-option", evidence, remedy)
 
 
+def _has(stored: Any, said: Any) -> bool:
+    """Tell whether an option has what is said of it: the server adds what it chooses itself."""
+    if isinstance(said, Mapping):
+        return isinstance(stored or {}, Mapping) and all(_has((stored or {}).get(key), said[key]) for key in said)
+    if isinstance(said, (list, tuple)):
+        several = stored or []
+        return isinstance(several, list) and len(said) == len(several) and all(map(_has, several, said))
+    return bool(bson_identity(stored) == bson_identity(said))
+
+
 def _series(spec: CollectionSpec, stored: StoredCollection) -> Iterator[SchemaChange]:
     if spec.timeseries is not None:
-        yield from _granularity(spec, spec.timeseries, stored.options.get("timeseries", {}).get("granularity"))
-    if spec.timeseries is None and not spec.clustered:
-        return
+        there = stored.options.get("timeseries", {}).get("granularity")
+        yield from _granularity(spec, spec.timeseries.granularity, there)
     has = stored.options.get("expireAfterSeconds")
-    if spec.seconds != has:
-        risk = "" if spec.seconds is None else f"what is older than {spec.seconds} s is deleted within a minute or so"
-        sent = command("collMod", spec.collection, expireAfterSeconds="off" if spec.seconds is None else spec.seconds)
+    if spec.seconds is not None and spec.seconds != has:
+        risk = f"what is older than {spec.seconds} s is deleted within a minute or so"
+        sent = command("collMod", spec.collection, expireAfterSeconds=spec.seconds)
         yield _change(spec, _expiry(spec.seconds), risk, sent, was=_expiry(has))
 
 
-def _granularity(spec: CollectionSpec, series: TimeSeries, has: str | None) -> Iterator[SchemaChange]:
-    if series.granularity == has:
+def _granularity(spec: CollectionSpec, said: str | None, has: str | None) -> Iterator[SchemaChange]:
+    if said in (None, has):
         return
     order = _GRANULARITIES
-    what = f"granularity {series.granularity!r}"
-    if has not in order or order.index(has) > order.index(series.granularity):
-        evidence = f"its granularity is {has!r}, and can be made coarser, but not {series.granularity!r}"
+    what = f"granularity {said!r}"
+    if has not in order or order.index(has) > order.index(said):
+        evidence = f"its granularity is {has!r}, and can be made coarser, but not {said!r}"
         yield _blocked(spec, what, "fixed-option", evidence, "Say what it is, or copy it into a new collection")
         return
-    steps = order[order.index(has) + 1 : order.index(series.granularity) + 1]
+    steps = order[order.index(has) + 1 : order.index(said) + 1]
     sent = [command("collMod", spec.collection, timeseries={"granularity": step}) for step in steps]
     yield _change(spec, what, "it cannot be made finer again", *sent, was=f"granularity {has!r}")
 

@@ -4,9 +4,11 @@ The order of the changes is the order in which they are safe: collections are cr
 indexes changed or built; what they replace is hidden and dropped when the new ones are there. Only where the server
 does not take a new index beside the old one, the old one goes first.
 
-**Whose an index is, is told by its keys.** The keys that a spec names are the spec's: an index on exactly these that
-the spec does not name is one that was replaced, and goes. Indexes on other keys are not the spec's; they are reported,
-and stay unless the caller says otherwise.
+**What goes by itself is what the new index does as well, or better.** A plain index on exactly the keys of one that a
+spec says, with all documents, is one that was replaced. Everything else that the spec does not say is reported, and
+stays unless the caller says otherwise: an index on other keys; and one on the same keys that keeps values unique,
+leaves documents out, deletes them, or compares text otherwise, because nobody knows who relies on that. What a pattern
+needs only to find documents replaces nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from mongopatterns.indexes import Index
 from mongopatterns.schema._changes import Duplicates, SchemaChange, SchemaChangeKind
 from mongopatterns.schema._collection_spec import CollectionSpec
 from mongopatterns.schema._options_diff import Command, command, creation, options_changes
-from mongopatterns.schema._stored import Meaning, StoredCollection, StoredIndex, default_name, meaning_of
+from mongopatterns.schema._stored import Meaning, StoredCollection, StoredIndex, default_name, fitted, meaning_of
 
 __all__ = ["index_command", "index_findings", "matched", "spec_changes"]
 
@@ -62,16 +64,32 @@ def matched(spec: CollectionSpec, stored: StoredCollection, needs: Iterable[Inde
     """Return the stored index that is each of a spec's indexes, or stands for it, and is built."""
     default = stored.options.get("collation")
     found: dict[Index, StoredIndex] = {}
-    for index in spec.indexes:
+    taken: dict[StoredIndex, Meaning] = {}
+    # What says most of its collation chooses first, because others leave to the locale what it says.
+    for index in sorted(spec.indexes, key=lambda one: -len(one.collation or ())):
         meaning = meaning_of(index, default)
-        for one in stored.indexes:
-            if one.meaning == meaning and not one.building and not (one.preparing and not index.unique):
-                found[index] = one
+        fit = [
+            one
+            for one in stored.indexes
+            if fitted(one.meaning, index) == meaning
+            and taken.get(one, meaning) == meaning
+            and not one.building
+            and not (one.preparing and not index.unique)
+        ]
+        # (the one that is so to the letter, if there is one)
+        for one in sorted(fit, key=lambda one: one.meaning != meaning)[:1]:
+            found[index] = one
+            taken[one] = meaning
     for index in needs:
-        for one in stored.indexes:
-            if index not in found and _stands_for(one.meaning, meaning_of(index, default)):
-                found[index] = one
-    return found
+        for one in standing(stored, [index]):
+            found.setdefault(index, one)
+    return {index: found[index] for index in spec.indexes if index in found}
+
+
+def standing(stored: StoredCollection, needs: Iterable[Index]) -> list[StoredIndex]:
+    """List the stored indexes that can stand for what patterns need to find documents."""
+    wanted = [meaning_of(index, stored.options.get("collation")) for index in needs]
+    return [one for one in stored.indexes if any(_stands_for(one.meaning, meaning) for meaning in wanted)]
 
 
 def _stands_for(stored: Meaning, needed: Meaning) -> bool:
@@ -92,7 +110,8 @@ def _index_changes(
 ) -> list[SchemaChange]:
     default = stored.options.get("collation")
     found = matched(spec, stored, needs)
-    built = {one.meaning: one for one in stored.indexes if one.building}
+    stand = standing(stored, needs)
+    building = [one for one in stored.indexes if one.building]
     left = [one for one in stored.indexes if one not in found.values() and not (one.is_own or one.building)]
     names = {one.name for one in stored.indexes}
     changes: list[SchemaChange] = []
@@ -100,24 +119,29 @@ def _index_changes(
         if index in found:
             continue
         meaning = meaning_of(index, default)
-        if meaning in built:
-            changes.append(_awaited(_built(spec, index, built[meaning].name, default)))
+        if awaited := [one for one in building if fitted(one.meaning, index) == meaning]:
+            changes.append(_awaited(_built(spec, index, awaited[0].name, default)))
             continue
         old = [one for one in left if one.meaning.place == meaning.place]
-        if (change := _in_place(spec, index, meaning, old, wire)) is not None:
+        if index in needs:  # (whatever else it does, an index that is only hidden is shown again)
+            old = [one for one in old if one.meaning.signature == meaning.signature]
+            meaning = replace(meaning, expire_after=old[0].meaning.expire_after if old else None)
+        if (change := _in_place(spec, index, meaning, old, wire=wire, default=default)) is not None:
             changed, used = change
             changes.append(changed)
             left.remove(used)
             continue
-        conflicting = [one for one in old if one.meaning.signature == meaning.signature]
+        conflicting = [one for one in old if fitted(one.meaning, index).signature == meaning.signature]
         new = _built(spec, index, _name(index, names), default)
         if conflicting:
             changes.append(_replacement(new, index, conflicting[0]))
             left.remove(conflicting[0])
         else:
-            changes.append(replace(new, risk=_beside(new.risk, old)))
-    places = {meaning_of(index, default).place for index in spec.indexes}
-    replaced = [one for one in left if one.meaning.place in places]
+            less = [one for one in old if index not in needs and one not in stand and _does_less(one, index, meaning)]
+            changes.append(replace(new, risk=_beside(new.risk, less)))
+    left = [one for one in left if one not in stand]
+    said = [(index, meaning_of(index, default)) for index in spec.indexes if index not in needs]
+    replaced = [one for one in left if any(_does_less(one, index, meaning) for index, meaning in said)]
     unknown = [one for one in left if one not in replaced and _is_named(spec, one, drop_unknown)]
     order = [SchemaChangeKind.REPLACE_INDEX, SchemaChangeKind.CHANGE_INDEX, SchemaChangeKind.CREATE_INDEX]
     changes.sort(key=lambda change: order.index(change.kind))
@@ -126,16 +150,30 @@ def _index_changes(
     return [*changes, *(_dropped(spec, one, is_replaced=is_replaced) for one, is_replaced in gone)]
 
 
+def _does_less(one: StoredIndex, index: Index, meaning: Meaning) -> bool:
+    """Tell whether a stored index is a plain one on the keys of another: nobody needs it for more than to find by."""
+    has = fitted(one.meaning, index)
+    more = has.unique or has.sparse or has.where or has.projection or has.weights or has.expire_after is not None
+    return not more and has.place == meaning.place and has.collation == meaning.collation
+
+
 def _is_named(spec: CollectionSpec, one: StoredIndex, drop_unknown: bool | Sequence[str]) -> bool:  # noqa: FBT001
     return drop_unknown if isinstance(drop_unknown, bool) else f"{spec.collection}.{one.name}" in drop_unknown
 
 
 def _in_place(
-    spec: CollectionSpec, index: Index, wanted: Meaning, old: Sequence[StoredIndex], wire: int
+    spec: CollectionSpec,
+    index: Index,
+    wanted: Meaning,
+    old: Sequence[StoredIndex],
+    *,
+    wire: int,
+    default: Mapping[str, Any] | None,
 ) -> tuple[SchemaChange, StoredIndex] | None:
     """Change an index that is there, if the server can."""
     for one in old:
-        is_other = replace(one.meaning, hidden=wanted.hidden, expire_after=wanted.expire_after, unique=wanted.unique)
+        seen = fitted(one.meaning, index)
+        is_other = replace(seen, hidden=wanted.hidden, expire_after=wanted.expire_after, unique=wanted.unique)
         becomes_ttl = one.meaning.expire_after is None and wanted.expire_after is not None
         forgets_ttl = one.meaning.expire_after is not None and wanted.expire_after is None
         becomes_unique = wanted.unique and not one.meaning.unique
@@ -145,11 +183,13 @@ def _in_place(
             continue
         if (becomes_unique and not is_ordered) or (wire < _PREPARES_UNIQUE and (becomes_ttl or becomes_unique)):
             continue
-        return _changed(spec, index, wanted, one), one
+        return _changed(spec, index, wanted, one, default), one
     return None
 
 
-def _changed(spec: CollectionSpec, index: Index, wanted: Meaning, one: StoredIndex) -> SchemaChange:
+def _changed(
+    spec: CollectionSpec, index: Index, wanted: Meaning, one: StoredIndex, default: Mapping[str, Any] | None
+) -> SchemaChange:
     becomes_unique = wanted.unique and not one.meaning.unique
     was, risks, sent = [], [], []
 
@@ -180,7 +220,7 @@ def _changed(spec: CollectionSpec, index: Index, wanted: Meaning, one: StoredInd
         commands=tuple(sent),
         was=", ".join(was),
         undo=(modify(prepareUnique=False),) if becomes_unique else (),
-        check=Duplicates(index, None) if becomes_unique else None,
+        check=Duplicates(index, index.collation or default) if becomes_unique else None,
     )
 
 
@@ -303,11 +343,12 @@ def index_findings(
         spec: What it should be.
         stored: What it is; None if it is not there.
         needs: Those of the spec's indexes that others may stand for.
-        going: The names of indexes that are about to be dropped.
+        going: The names of indexes that are about to be dropped or changed.
     """
     default = spec.collation if stored is None else stored.options.get("collation")
-    found = {} if stored is None else matched(spec, stored, needs)
-    known = set(found.values())
+    needed = frozenset(needs)
+    found = {} if stored is None else matched(spec, stored, needed)
+    known = {*found.values(), *(() if stored is None else standing(stored, needed))}
     subject = spec.collection
     for index, one in found.items():
         if index.name not in (None, one.name):
@@ -319,11 +360,14 @@ def index_findings(
         if one not in known and not (one.is_own or one.building) and one.name not in going
     ]
     yield from _nullable(spec)
-    places = {meaning_of(index, default).place for index in spec.indexes}
-    unknown = [one for one in unknown if one.meaning.place not in places]
+    places = {meaning_of(index, default).place for index in spec.indexes if index not in needed}
     for one in unknown:
-        evidence = f"{one} {one.name!r} is named by no spec"
-        yield _advice("unknown-index", subject, evidence, "Add it to the spec, or drop it with drop_unknown=")
+        if one.meaning.place in places:
+            evidence = f"{one} {one.name!r} has the keys of an index of the spec, and other options"
+            yield _advice("other-options", subject, evidence, "Add it to the spec, or drop it with drop_unknown=")
+        else:
+            evidence = f"{one} {one.name!r} is named by no spec"
+            yield _advice("unknown-index", subject, evidence, "Add it to the spec, or drop it with drop_unknown=")
     there = [(str(index), meaning_of(index, default)) for index in spec.indexes]
     there += [(f"{one} {one.name!r}", one.meaning) for one in unknown]
     for written, meaning in there:

@@ -8,8 +8,10 @@ documents, with text compared in the same way. What the server fills in by itsel
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from bson.decimal128 import Decimal128
 
 from mongopatterns.expressions import bson_identity
 from mongopatterns.indexes import Index, Key
@@ -21,6 +23,8 @@ __all__ = [
     "collation_meaning",
     "default_name",
     "filter_meaning",
+    "fitted",
+    "fitted_collation",
     "meaning_of",
     "read_collections",
     "read_index",
@@ -36,9 +40,11 @@ _COLLATION: Final[dict[str, Any]] = {
     "normalization": False,
     "backwards": False,
 }
-"""What a collation is where it says nothing else, in every locale but one."""
+"""What a collation is where it says nothing else, in most locales."""
 
-_BACKWARDS: Final = "fr_CA"  # where accents are compared from the end of a word
+_OF_LOCALES: Final = ("caseFirst", "alternate", "normalization", "backwards")
+"""What a locale may have otherwise by itself: Danish has large letters first, French of Canada accents from the end."""
+
 _BUCKETS: Final = "system.buckets."
 
 
@@ -161,7 +167,9 @@ def default_name(index: Index) -> str:
 
 
 def _kind(kind: Any) -> int | str:
-    return kind if isinstance(kind, str) else 1 if kind > 0 else -1
+    if isinstance(kind, str):
+        return kind
+    return 1 if (kind.to_decimal() if isinstance(kind, Decimal128) else kind) > 0 else -1
 
 
 def _without_text(keys: Sequence[Key]) -> tuple[Key, ...]:
@@ -169,16 +177,41 @@ def _without_text(keys: Sequence[Key]) -> tuple[Key, ...]:
 
 
 def _projection_meaning(projection: Mapping[str, Any] | None) -> Any:
-    return None if projection is None else frozenset((path, bool(kept)) for path, kept in projection.items())
+    return None if projection is None else frozenset(_projected(projection, ""))
+
+
+def _projected(projection: Mapping[str, Any], above: str) -> Iterator[tuple[str, bool]]:
+    for path, kept in projection.items():
+        if isinstance(kept, Mapping):
+            yield from _projected(kept, f"{above}{path}.")
+        else:
+            yield f"{above}{path}", bool(kept)
 
 
 def collation_meaning(collation: Mapping[str, Any] | None) -> Any:
     """Return what is equal for two collations that compare text in the same way; None for that of bytes."""
     if collation is None or collation["locale"] == "simple":
         return None
-    filled = {**_COLLATION, "backwards": collation["locale"] == _BACKWARDS, **collation}
+    filled = {**_COLLATION, **collation}
     filled.pop("version", None)  # that of the library, which the server chooses
     return frozenset(filled.items())
+
+
+def fitted_collation(stored: Any, said: Mapping[str, Any] | None) -> Any:
+    """Return the meaning of a stored collation beside one that is said.
+
+    What the said one leaves to the locale is what the server made of it, whatever that is: it differs by locale, and
+    the server alone knows it.
+    """
+    if stored is None or said is None or ("locale", said["locale"]) not in stored:
+        return stored
+    left = {name: _COLLATION[name] for name in _OF_LOCALES if name not in said}
+    return frozenset({**dict(stored), **left}.items())
+
+
+def fitted(stored: Meaning, index: Index) -> Meaning:
+    """Return what a stored index does, beside an index of a spec that leaves something to the locale."""
+    return replace(stored, collation=fitted_collation(stored.collation, index.collation))
 
 
 def filter_meaning(condition: Mapping[str, Any] | None) -> Any:
