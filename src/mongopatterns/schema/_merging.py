@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import bson_identity
 from mongopatterns.indexes import Index
-from mongopatterns.schema._schema_checks import duplicate_groups, indexed
+from mongopatterns.schema._schema_checks import each_value, value_of
 from mongopatterns.schema._steps import Send, Steps
 from mongopatterns.specs import check_sort
 from mongopatterns.verdicts import Verdict
@@ -19,7 +19,8 @@ from mongopatterns.verdicts import Verdict
 __all__ = ["MergeResult", "merging"]
 
 MOST: Final = 100_000
-_VALUES: Final = 100  # that are looked at in one go
+_PAIRS: Final = 1000  # that are read in one go
+_IN_VAIN: Final = 3  # rounds in a row, in which all had been changed
 _AT_ONCE: Final = 8
 _COMMENT: Final = "mongopatterns.schema.merge_duplicates"
 
@@ -55,58 +56,109 @@ def merging(
     limit: int,
     default: Mapping[str, Any] | None,
 ) -> Steps[MergeResult]:
-    """Remove all but the first of each value, a hundred values at a time."""
+    """Remove all but the first of each value, round by round.
+
+    A document goes for one that stays for certain: that is the first of each of its own values, or for which another
+    one has gone before. Each is found by its `_id`, if it is as it was read.
+    """
     used = index.collation or default
     collation = {} if used is None else {"collation": dict(used)}
+    # What is equal by the index is too little to tell documents apart: by the collection's own collation ids differ.
+    # Where values are compared by another one, a document is as it was only if it is so to the letter.
+    exact = {} if index.collation in (None, default) else {"collation": {"locale": "simple"}}
     order = {**dict(keep), "_id": dict(keep).get("_id", 1)}
+    shape = _shape(index, order)
     removed: list[dict[str, Any]] = []
-    while True:
-        values = yield from _shared(collection, index, collation)
-        if not values or len(removed) >= limit:
-            return MergeResult(tuple(removed), complete=not values)
-        going: dict[Any, dict[str, Any]] = {}
-        for start in range(0, len(values), _AT_ONCE):
-            queries = [_having(index, value) for value in values[start : start + _AT_ONCE]]
-            most = limit + len(going) + 1
-            answers = yield [_ranked(collection, query, order, most, collation) for query in queries]
-            for query, answer in zip(queries, answers, strict=True):
-                ids = [one["_id"] for one in _reply(answer)["cursor"]["firstBatch"]]
-                # (one that goes already, for another of its values, is not the one that stays)
-                staying = [one for one in ids if bson_identity(one) not in going]
-                going |= {bson_identity(one): {"_id": {"$eq": one}, **query} for one in staying[1:]}
-        wanted = list(going.values())[: limit - len(removed)]
+    kept: set[Any] = set()
+    in_vain = 0
+    while in_vain < _IN_VAIN:
+        pairs = yield from _pairs(collection, index, order, shape, collation)
+        if not pairs or len(removed) >= limit:
+            return MergeResult(tuple(removed), complete=not pairs)
+        wanted = _certain(pairs, kept)[: limit - len(removed)]
+        if not wanted:
+            break
+        before = len(removed)
         for start in range(0, len(wanted), _AT_ONCE):
-            answers = yield [_removal(collection, query, collation) for query in wanted[start : start + _AT_ONCE]]
-            gone = [_reply(answer).get("value") for answer in answers]
-            removed += [one for one in gone if one is not None]
+            removed += yield from _removals(collection, wanted[start : start + _AT_ONCE], shape, exact, kept)
+        in_vain = in_vain + 1 if len(removed) == before else 0
+    return MergeResult(tuple(removed), complete=False)
 
 
-def _shared(collection: str, index: Index, collation: Mapping[str, Any]) -> Steps[list[dict[str, Any]]]:
-    """Return some of the values that several documents have."""
-    pipeline = [*duplicate_groups(index), {"$limit": _VALUES}, {"$project": {"_id": 0, "value": "$_id"}}]
-    asked = {"aggregate": collection, "pipeline": pipeline, "cursor": {"batchSize": _VALUES}, "allowDiskUse": True}
+def _pairs(
+    collection: str, index: Index, order: Mapping[str, int], shape: Any, collation: Mapping[str, Any]
+) -> Steps[list[Mapping[str, Any]]]:
+    """Read some of the documents that are not the first of a value, each with that first one.
+
+    Those of what ranks first come first. So what goes is known to go before it is seen as the first of another value,
+    even if the answer ends early.
+    """
+    so_far = {"documents": ["unbounded", "current"]}
+    number = {"$sum": 1, "window": so_far}
+    rank = {"$setWindowFields": {"sortBy": {f"d.{path}": way for path, way in order.items()}, "output": {"n": number}}}
+    first = {"$first": {"n": "$n", "d": "$d"}, "window": so_far}
+    within = {"partitionBy": value_of(index), "sortBy": {"n": 1}, "output": {"place": number, "first": first}}
+    pipeline = [
+        *each_value(index, {"_id": 0, "d": shape}, [rank]),
+        {"$setWindowFields": within},
+        {"$match": {"place": {"$gt": 1}}},
+        {"$sort": {"first.n": 1, "n": 1}},
+        {"$limit": _PAIRS},
+        {"$project": {"goes": "$d", "stays": "$first.d"}},
+    ]
+    cursor = {"batchSize": _PAIRS + 1}
+    asked = {"aggregate": collection, "pipeline": pipeline, "cursor": cursor, "allowDiskUse": True}
     (answer,) = yield [Send({**asked, **collation, "comment": _COMMENT})]
-    return [one["value"] for one in _reply(answer)["cursor"]["firstBatch"]]
+    found = _reply(answer)["cursor"]
+    if found["id"]:  # (the answer was too large)
+        yield [Send({"killCursors": collection, "cursors": [found["id"]], "comment": _COMMENT})]
+    return found["firstBatch"]  # type: ignore[no-any-return]
 
 
-def _having(index: Index, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Find the documents that have a value, if they still have it."""
-    values = zip(index.keys, value.values(), strict=True)
-    return {"$and": [*indexed(index), *({path: {"$eq": shared}} for (path, _), shared in values)]}
+def _shape(index: Index, order: Mapping[str, int]) -> Any:
+    """Build the part of a document that says which values it has and how it ranks."""
+    if index.where is not None:
+        return "$$ROOT"
+    roots = {path.split(".")[0] for path in (*order, *(path for path, _ in index.keys))}
+    # (said as an expression: a field that is called the same is not looked into)
+    return {"$mergeObjects": [{root: f"${root}" for root in sorted(roots)}]}
 
 
-def _ranked(
-    collection: str, query: Mapping[str, Any], order: Mapping[str, int], most: int, collation: Mapping[str, Any]
-) -> Send:
-    """Read the ids of the documents that have a value, the one that stays first."""
-    asked = {"find": collection, "filter": query, "sort": dict(order), "projection": {"_id": 1}, "limit": most}
-    one_answer = {"batchSize": most, "allowDiskUse": True}
-    return Send({**asked, **one_answer, **collation, "comment": _COMMENT})
+def _certain(pairs: Sequence[Mapping[str, Any]], kept: set[Any]) -> list[Mapping[str, Any]]:
+    """Choose those whose first one stays for certain, one for each document that goes."""
+    named = [(bson_identity(pair["goes"]["_id"]), bson_identity(pair["stays"]["_id"]), pair) for pair in pairs]
+    going = {goes for goes, _, _ in named} - kept
+    chosen = {goes: pair for goes, stays, pair in named if goes in going and stays not in going}
+    return list(chosen.values())
+
+
+def _removals(
+    collection: str, pairs: Sequence[Mapping[str, Any]], shape: Any, collation: Mapping[str, Any], kept: set[Any]
+) -> Steps[list[dict[str, Any]]]:
+    """Remove documents, each if the one that it goes for is still there."""
+    answers = yield [_look(collection, _unchanged(shape, pair["stays"]), collation) for pair in pairs]
+    seen = [pair for pair, answer in zip(pairs, answers, strict=True) if _reply(answer)["cursor"]["firstBatch"]]
+    if not seen:
+        return []
+    kept |= {bson_identity(pair["stays"]["_id"]) for pair in seen}
+    answers = yield [_removal(collection, _unchanged(shape, pair["goes"]), collation) for pair in seen]
+    gone = [_reply(answer).get("value") for answer in answers]
+    return [one for one in gone if one is not None]
+
+
+def _unchanged(shape: Any, read: Mapping[str, Any]) -> dict[str, Any]:
+    """Find a document if it is as it was read."""
+    return {"_id": {"$eq": read["_id"]}, "$expr": {"$eq": [shape, {"$literal": read}]}}
+
+
+def _look(collection: str, query: Mapping[str, Any], collation: Mapping[str, Any]) -> Send:
+    asked = {"find": collection, "filter": query, "projection": {"_id": 1}, "limit": 1}
+    return Send({**asked, **collation, "comment": _COMMENT})
 
 
 def _removal(collection: str, query: Mapping[str, Any], collation: Mapping[str, Any]) -> Send:
-    removal = {"findAndModify": collection, "query": query, "remove": True, "writeConcern": {"w": "majority"}}
-    return Send({**removal, **collation, "comment": _COMMENT})
+    removal = {"findAndModify": collection, "query": query, "remove": True}
+    return Send({**removal, "writeConcern": {"w": "majority"}, **collation, "comment": _COMMENT})
 
 
 def _reply(answer: Any) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ and the change is not blocked. The server itself refuses to build a unique index
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from mongopatterns.schema._changes import Duplicates, SchemaChange, Violations
 from mongopatterns.schema._options_diff import Command
 from mongopatterns.verdicts import as_json
 
-__all__ = ["answered", "counting", "duplicate_groups", "indexed", "question"]
+__all__ = ["answered", "counting", "duplicate_groups", "each_value", "question", "value_of"]
 
 SAMPLES: Final = 5
 _MILLISECONDS: Final = 60_000
@@ -57,28 +57,45 @@ def counting(collection: str) -> Command:
 
 
 def duplicate_groups(index: Index) -> list[dict[str, Any]]:
-    """Build the stages that give a document for each value that several documents have under a unique index.
-
-    A document counts once for each of its values: an index has all that is in a list. Paths that lead through the same
-    field are read only where that holds no list, because the index then has only what stands in it together.
-    """
-    names = {f"k{place}": path for place, (path, _) in enumerate(index.keys)}
-    conditions = indexed(index)
-    values = {name: _values(path) for name, path in names.items()}
+    """Build the stages that give a document for each value that several documents have under a unique index."""
     return [
-        *([{"$match": {"$and": conditions}}] if conditions else []),
-        {"$project": values},
-        *({"$unwind": f"${name}"} for name in names),
-        {"$group": {"_id": {**{name: f"${name}" for name in names}, "id": "$_id"}}},
+        *each_value(index, {"_id": 1}),
         {
             "$group": {
-                "_id": {name: f"$_id.{name}" for name in names},
+                "_id": value_of(index),
                 "number": {"$sum": 1},
-                "first": {"$min": "$_id.id"},
-                "last": {"$max": "$_id.id"},
+                "first": {"$min": "$_id"},
+                "last": {"$max": "$_id"},
             }
         },
         {"$match": {"number": {"$gt": 1}}},
+    ]
+
+
+def value_of(index: Index) -> dict[str, str]:
+    """Name the fields in which `each_value` has a value."""
+    return {f"k{place}": f"$k{place}" for place in range(len(index.keys))}
+
+
+def each_value(
+    index: Index, beside: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Build the stages that give a document for each value that a document has under an index, with what is `beside`.
+
+    A document comes once with each of its values: an index has all that is in a list, and has what is equal once.
+    Paths that lead through the same field are read only where that holds no list, because the index then has only
+    what stands in it together.
+
+    Not all that the server refuses is found: nothing is made of an empty list, of a list on the way of a dotted path
+    that has other than documents in it (where the index may have null), and of numbers in a path (`a.0.b`).
+    """
+    conditions = indexed(index)
+    values = {f"k{place}": {"$setUnion": [_values(path)]} for place, (path, _) in enumerate(index.keys)}
+    return [
+        *([{"$match": {"$and": conditions}}] if conditions else []),
+        {"$project": {**beside, **values}},
+        *(dict(stage) for stage in ranked),
+        *({"$unwind": f"${name}"} for name in values),
     ]
 
 
@@ -97,7 +114,7 @@ def indexed(index: Index) -> list[dict[str, Any]]:
 def _values(path: str) -> dict[str, Any]:
     """Build the list of what an index has of a document under a path: null where there is nothing.
 
-    What an index has for an empty list equals nothing else, and is left out.
+    What an index has for an empty list equals no other value, and is left out.
     """
     root = path.split(".", maxsplit=1)[0]
     present = {"$map": {"input": flat(leaves_expression(path)), "in": {"$ifNull": ["$$this", None]}}}

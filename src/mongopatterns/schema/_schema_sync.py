@@ -59,6 +59,9 @@ class Schema:
         change, one or two more for it: documents are counted from the metadata; before an index becomes unique, equal
         values are looked for, and before a validator is set, documents that do not fit, for up to a minute each.
 
+        Not all equal values are found that the server refuses: not two empty lists, and not what dotted paths have of
+        lists with other than documents in them, such as lists in lists. The server then refuses to build the index.
+
         Args:
             drop_unknown: Whether indexes that the spec does not name are dropped, in the collections that it names:
                 all, or those of a list of `"collection.index"`.
@@ -135,9 +138,16 @@ class Schema:
     ) -> MergeResult:
         """Remove documents that share what an index is to keep unique, until each value has one.
 
-        Each goes by a command of its own, only if it still has the value, and is returned as it was. Nothing of it is
-        merged into the one that stays: do that first, if it should be. Nothing keeps others from storing new ones
-        meanwhile: apply the schema at once.
+        Each goes by a command of its own, found by its `_id`, if the values that the index has of it and its rank are
+        as they were read, and is returned as it was. It goes only for one that stays, which is looked at right before.
+        Nothing of it is merged into the one that stays: do that first, if it should be. Nothing keeps others from
+        storing new ones meanwhile: apply the schema at once.
+
+        Between that look and the removal others may take away the one that stays, and then the value is gone. So two
+        calls with different `keep` must not run at the same time on one collection: each may remove what the other
+        keeps. The same holds for two calls with the same `keep` while others write what it ranks by.
+
+        What the plan does not find as equal is not removed either: see `plan`.
 
         Args:
             collection: The collection's name.
