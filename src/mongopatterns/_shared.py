@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Sequence
-from threading import Lock
+from threading import Event, Lock, get_ident
 from typing import Any, Final, NamedTuple
 
 from mongopatterns.errors import UsageError
@@ -33,10 +33,13 @@ class _Place(NamedTuple):
 
 
 class _Entry:
-    """A client and how many use it."""
+    """A client, or the place of one that is being made; and how many use it, or wait for it."""
 
-    def __init__(self, client: Any) -> None:
-        self.client: Final = client
+    def __init__(self) -> None:
+        self.maker: Final = get_ident()
+        self.made: Final = Event()
+        self.client: Any = None
+        self.error: BaseException | None = None
         self.users = 0
 
 
@@ -49,15 +52,34 @@ class Shared:
         self._inherited: list[dict[_Place, _Entry]] = []
 
     def take(self, key: Hashable, loop: Any, make: Callable[[], Any]) -> Lease:
-        """Return a part in the client of these arguments, which is made if it is the first."""
+        """Return a part in the client of these arguments, which is made if it is the first.
+
+        Making one may take its time (names are looked up), and only those who want the same one wait for it. If it
+        cannot be made, all of them are told why, and the next one tries again.
+
+        Raises:
+            UsageError: If it is asked for in the middle of its being made, by the same thread.
+        """
         place = _Place(loop, key)
-        with self._lock:
-            self._forget_closed_loops()
-            entry = self._entries.get(place)
-            if entry is None:
-                entry = self._entries[place] = _Entry(make())
-            entry.users += 1
-            return Lease(entry.client, place)
+        while True:
+            with self._lock:
+                self._forget_closed_loops()
+                entry = self._entries.get(place)
+                first = entry is None
+                if entry is None:
+                    entry = self._entries[place] = _Entry()
+                elif entry.maker == get_ident() and not entry.made.is_set():
+                    raise UsageError("shared_client", "it is entered while it is made, by the thread that makes it")
+                entry.users += 1
+            if first:
+                self._make(place, entry, make)
+            else:
+                self._wait(place, entry)
+            if entry.error is None:
+                return Lease(entry.client, place)
+            if isinstance(entry.error, Exception):
+                raise entry.error
+            # Whoever made it was stopped, which is no concern of those who waited.
 
     def give_back(self, lease: Lease, loop: Any) -> Any:
         """Return a part; close the client if it was the last one, and return what the driver says to that.
@@ -68,13 +90,7 @@ class Shared:
         refuse_other_process(lease.process)
         if lease.place.loop is not loop:
             raise UsageError("shared_client", "it is left in another event loop than it was entered in")
-        with self._lock:
-            entry = self._entries[lease.place]
-            entry.users -= 1
-            if entry.users:
-                return None
-            del self._entries[lease.place]
-        return entry.client.close()
+        return self._leave(lease.place, self._entries[lease.place])
 
     def __len__(self) -> int:
         """Return how many clients are open."""
@@ -86,6 +102,33 @@ class Shared:
         self._lock = Lock()  # a thread that is not there any more may have held it
         self._inherited.append(self._entries)
         self._entries = {}
+
+    def _make(self, place: _Place, entry: _Entry, make: Callable[[], Any]) -> None:
+        try:
+            entry.client = make()
+        except BaseException as error:
+            entry.error = error
+            with self._lock:
+                if self._entries.get(place) is entry:
+                    del self._entries[place]
+            raise
+        finally:
+            entry.made.set()
+
+    def _wait(self, place: _Place, entry: _Entry) -> None:
+        try:
+            entry.made.wait()
+        except BaseException:  # a signal; the others need not wait for who is stopped
+            self._leave(place, entry)
+            raise
+
+    def _leave(self, place: _Place, entry: _Entry) -> Any:
+        with self._lock:
+            entry.users -= 1
+            if entry.users or self._entries.get(place) is not entry:
+                return None
+            del self._entries[place]
+        return entry.client.close()
 
     def _forget_closed_loops(self) -> None:
         """Drop clients whose loop ended before they were left: nobody can close them any more."""

@@ -121,3 +121,77 @@ def test_threads_never_meet_a_closed_client() -> None:
         thread.join()
     assert (all(seen), len(seen), len(shared)) == (True, 2400, 0)
     assert {each.closed for each in made} == {1}
+
+
+def test_making_one_client_stops_nobody_who_wants_another() -> None:
+    """A client that takes long (its names are looked up) is waited for by those who want that one, and made once."""
+    shared, begun, go_on = Shared(), threading.Event(), threading.Event()
+    made: list[Closing] = []
+    leases: list[Any] = []
+
+    def make_slowly() -> Closing:
+        begun.set()
+        assert go_on.wait(20)
+        made.append(Closing())
+        return made[-1]
+
+    threads = [threading.Thread(target=lambda: leases.append(shared.take("slow", None, make_slowly))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(20)
+    other = threading.Thread(target=lambda: shared.give_back(shared.take("quick", None, Closing), None), daemon=True)
+    other.start()
+    other.join(10)
+    assert not other.is_alive()
+    assert not leases
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert {id(lease.client) for lease in leases} == {id(made[0])}
+    assert [shared.give_back(lease, None) for lease in leases] == [None, None, None, "closed"]
+    assert (len(made), len(shared)) == (1, 0)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_those_who_wait_are_told_of_an_error(error: BaseException) -> None:
+    """All who wait for a client that cannot be made are told; if its maker was stopped, one of them makes it."""
+    shared, begun, go_on = Shared(), threading.Event(), threading.Event()
+    came: list[object] = []
+
+    def fail() -> Any:
+        begun.set()
+        assert go_on.wait(20)
+        raise error
+
+    def take(make: Any) -> None:
+        try:
+            came.append(shared.take("key", None, make))
+        except BaseException as caught:  # noqa: BLE001  # the thread's error is what is tested
+            came.append(caught)
+
+    threads = [threading.Thread(target=take, args=(fail,))]
+    threads[0].start()
+    assert begun.wait(20)
+    threads += [threading.Thread(target=take, args=(Closing,)) for _ in range(3)]
+    for thread in threads[1:]:
+        thread.start()
+    entry = next(iter(shared._entries.values()))
+    while entry.users < 4:
+        threading.Event().wait(0.005)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    if isinstance(error, Exception):
+        assert came == [error] * 4
+    else:
+        leases = [each for each in came if each is not error]
+        assert [shared.give_back(lease, None) for lease in leases] == [None, None, "closed"]
+    assert len(shared) == 0
+
+
+def test_a_client_is_not_entered_while_it_is_made() -> None:
+    """A thread that would wait for itself is told so."""
+    shared = Shared()
+    with pytest.raises(UsageError, match="shared_client: it is entered while it is made"):
+        shared.take("key", None, lambda: shared.take("key", None, Closing))
+    assert len(shared) == 0
