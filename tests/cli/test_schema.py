@@ -19,7 +19,7 @@ from mongopatterns import CollectionSpec, Index, SchemaSpec
 SCHEMA = SchemaSpec([CollectionSpec("users", indexes=[Index("mail", unique=True), Index("at")])])
 
 class Nested:
-    OTHER = SchemaSpec([CollectionSpec("users", indexes=[Index("mail")])])
+    OTHER = SchemaSpec([CollectionSpec("users", indexes=[Index("mail", unique=True), Index("at", sparse=True)])])
 
 NOTHING = 1
 """
@@ -32,9 +32,10 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongopatterns_server: A
     """Run `mongopatterns schema` in a directory that has a module with schemas."""
     (tmp_path / "app_schema.py").write_text(APP)
     (tmp_path / "broken_schema.py").write_text("import a_module_that_is_not_there\n")
+    (tmp_path / "ending_schema.py").write_text("raise SystemExit(0)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    for name in ("app_schema", "broken_schema"):
+    for name in ("app_schema", "broken_schema", "ending_schema"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     def run(command: str, spec: str = "app_schema:SCHEMA", *arguments: str, uri: str = "") -> Any:
@@ -99,9 +100,9 @@ def test_what_is_unknown_or_replaced(cli: Cli, mongopatterns_db: Any) -> None:
     assert cli("apply", "app_schema:SCHEMA", "--yes").exit_code == 0
     assert "unused-index: users: Index('mine')" in cli("plan", "app_schema:SCHEMA", "--usage").stdout
     assert cli("apply", "app_schema:Nested.OTHER", "--yes", "--keep-replaced").exit_code == 0
-    assert mongopatterns_db.users.index_information()["mail_1"]["hidden"]
+    assert mongopatterns_db.users.index_information()["at_1"]["hidden"]
     assert cli("apply", "app_schema:Nested.OTHER", "--yes", "--drop-unknown").exit_code == 0
-    assert names(mongopatterns_db) == {"mail_1_2"}
+    assert names(mongopatterns_db) == {"mail_1", "at_1_2"}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,7 @@ def test_what_is_unknown_or_replaced(cli: Cli, mongopatterns_db: Any) -> None:
         ("app_schema:MISSING", "cannot be loaded: AttributeError"),
         ("app_schema:NOTHING", "is no SchemaSpec: 1"),
         ("broken_schema:SCHEMA", "cannot be loaded: ModuleNotFoundError"),
+        ("ending_schema:SCHEMA", "cannot be loaded: SystemExit: 0"),
         ("not_a_module:SCHEMA", "cannot be loaded: ModuleNotFoundError"),
     ],
 )
@@ -139,6 +141,15 @@ def test_a_password_is_never_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch, 
     assert result.exit_code == 2
     assert result.stderr.startswith("mongopatterns schema verify: ")
     assert "s3cr" not in result.output
+    assert result.stdout == ""
+
+
+def test_a_file_of_the_uri_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
+    """A certificate that is not there ends with 2 and a line, not with the 1 of a database that has to change."""
+    missing = tmp_path / "none.pem"
+    result = cli("plan", uri=f"mongodb://localhost:1/app?tls=true&tlsCertificateKeyFile={missing}")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("mongopatterns schema plan: ")
     assert result.stdout == ""
 
 

@@ -66,6 +66,9 @@ def only(*specs: Any) -> CollectionSpec:
         ({"indexes": "a"}, "expected a list of Index"),
         ({"collation": {}}, "locale"),
         ({"options": {"capped": True}}, "argument of its own"),
+        ({"options": {"flags": 1}}, "leave it out"),
+        ({"options": {"idIndex": {"key": {"_id": 1}, "name": "_id_"}}}, "leave it out"),
+        ({"collation": {"locale": "en", "strength": None}}, "leave it out"),
         ({"search_indexes": [SearchIndex("a"), SearchIndex("a")]}, "two are named 'a'"),
         ({"indexes": [Index("a"), Index("a", unique=True)]}, "with and without the same unique"),
         ({"indexes": [Index("a"), Index.ttl("a")]}, "with and without the same expire_after"),
@@ -80,7 +83,7 @@ def test_what_the_server_refuses(arguments: dict[str, Any], problem: str) -> Non
         CollectionSpec("c", **arguments)
 
 
-@pytest.mark.parametrize("name", ["", "system.views", "a$b", ".a", "a.", "a\0b", 1, None])
+@pytest.mark.parametrize("name", ["", "system.views", "a$b", ".a", "a.", "a\0b", "\ud800", 1, None])
 def test_names_that_are_not_yours(name: Any) -> None:
     """What is no name, or one of the server's own, is refused."""
     with pytest.raises(UsageError, match="collection"):
@@ -176,6 +179,13 @@ def test_contradictions(one: Any, other: Any, problem: str | None) -> None:
         return
     with pytest.raises(UsageError, match=problem):
         SchemaSpec([one, other])
+
+
+@pytest.mark.parametrize("where", [{"$and": {"a": 1}}, {"$or": []}, {"$or": [{"$and": "a"}]}])
+def test_a_filter_whose_terms_are_no_list(where: Any) -> None:
+    """What is to be put together by $and and $or is a list of filters."""
+    with pytest.raises(UsageError, match=r"Index.where: \$(and|or) takes a list of filters"):
+        Index("a", where=where)
 
 
 @pytest.mark.parametrize("specs", ["users", [1], [CollectionSpec], {"a": 1}, 5, [Index("a")]])

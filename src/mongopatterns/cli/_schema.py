@@ -127,7 +127,7 @@ def _schema(command: str, spec: str, uri: str, db: str | None) -> Iterator[Schem
     except PyMongoError as error:
         # The rest describes the driver's view of the deployment, in one long line.
         raise _failure(command, _without_password(uri, str(error).partition(", Timeout:")[0])) from None
-    except MongoPatternsError as error:
+    except (MongoPatternsError, OSError) as error:  # (such as a file of the URI's that cannot be read)
         raise _failure(command, _without_password(uri, str(error))) from None
 
 
@@ -148,7 +148,7 @@ def _load(spec: str) -> SchemaSpec:
         sys.path.insert(0, "")  # what is here can be imported, as with `python -m`
     try:
         found: Any = reduce(getattr, name.split("."), importlib.import_module(module))
-    except Exception as error:  # whatever a module of the caller's own raises
+    except (Exception, SystemExit) as error:  # whatever a module of the caller's own raises
         raise UsageError("MODULE:SCHEMA", f"{spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(found, SchemaSpec):
         raise UsageError("MODULE:SCHEMA", f"{spec!r} is no SchemaSpec: {found!r:.100}")
