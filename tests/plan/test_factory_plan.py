@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
+import weakref
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote_plus
@@ -35,6 +37,16 @@ def options(uri: str = URI, profile: Profile = Profile.WEB, **given: Any) -> Any
     """Return what a client would have, as the driver reads it."""
     with settled(uri, profile, **given).make(connect=False) as client:
         return client.options
+
+
+def told_by(error: BaseException) -> str:
+    """Return all text of an error and of those that led to it: not the lines of source that a traceback shows."""
+    shown, chain = "", [error]
+    while chain:
+        one = chain.pop()
+        shown += f"{one!r} {one} {vars(one)}" + "".join(traceback.format_exception_only(one))
+        chain += [led for led in (one.__cause__, one.__context__) if led is not None]
+    return shown
 
 
 def test_a_profile_is_what_nobody_else_says() -> None:
@@ -143,9 +155,13 @@ def test_options_that_are_none_are_refused(given: dict[str, Any], message: str) 
         (f"{URI}/?maxPoolSize=many", r"the driver does not take the value of maxPoolSize"),
         (f"{URI}/?maxPoolSize", r"the driver does not take the value of maxPoolSize"),
         (f"{URI}/?readPreference=fastest", r"the driver does not take the value of readPreference"),
-        ("mongodb://u:a/b@h/", r"there is a / or a \? before the @: .*%2F and %3F"),
-        ("mongodb://u:a?b=c@h/", r"there is a / or a \? before the @"),
-        ("mongodb://h/?appName=a@b", r"there is a / or a \? before the @"),
+        ("mongodb://u:a/b@h/", r"there is an @ behind a / or a \?: .*%40, %2F and %3F .*quote_plus"),
+        ("mongodb://u:a?b=c@h/", r"there is an @ behind a / or a \?"),
+        ("mongodb://u:a@b/c@h/", r"there is an @ behind a / or a \?"),
+        ("mongodb://u:a@b/c.d@e/?w=1", r"there is an @ behind a / or a \?"),
+        ("mongodb://u:a@b/?w=1@e", r"there is an @ behind a / or a \?"),
+        ("mongodb://h/?appName=a@b", r"there is an @ behind a / or a \?"),
+        ("mongodb://u:a@b@h/", r"there are two @ before the first / or \?: .*%40"),
         ("localhost", r"expected text that begins with mongodb:// or mongodb\+srv://"),
         (5, r"expected text that begins with"),
         (None, r"expected text that begins with"),
@@ -177,6 +193,17 @@ def test_what_a_uri_says_wrongly_is_refused(uri: Any, message: str) -> None:
         f"mongodb://h/?tlsCertificateKeyFilePassword=a&{SECRET}=b",
         f"mongodb://h/?authMechanismProperties={SECRET}",
         f"mongodb://h/?{SECRET}",
+        f"mongodb://u:p@ss/{SECRET}@host/",
+        f"mongodb://u:p@{SECRET}:x@host/",
+        f"mongodb://u:p@{SECRET}/a.b@c/?w=1",
+        f"mongodb://u:p%{SECRET}@host/",
+        f"mongodb://u:{SECRET}",
+        f"mongodb+srv://u:{SECRET}@a.example,b.example/?tls=true",
+        f"mongodb+srv://u:{SECRET}@localhost:1/",
+        f"mongodb://h/?readPreferenceTags={SECRET}",
+        f"mongodb://h/?w=1&authMechanism={SECRET}",
+        f"mongodb://u:{SECRET}@h/?tls=true&ssl=false",
+        f"mongodb://u:{SECRET}@h/a b$/",
         f"mongo://u:{SECRET}@h/",
         f"{SECRET}",
     ],
@@ -185,12 +212,54 @@ def test_no_error_shows_what_a_uri_holds(uri: str) -> None:
     """Whatever is wrong with it, neither the error nor what led to it has a word of a password."""
     with pytest.raises((UsageError, PyMongoError, ValueError)) as caught:
         make_client(uri, profile=Profile.WEB, app_name="api", connect=False)
-    shown = "".join(traceback.format_exception_only(caught.value))
-    cause: BaseException | None = caught.value
-    while cause is not None:
-        shown += f"{cause!r} {cause} {vars(cause)}"
-        cause = cause.__cause__ or cause.__context__
-    assert SECRET not in shown
+    assert SECRET not in told_by(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"maxPoolSize": SECRET},
+        {"maxPoolSize": [SECRET]},
+        {"readPreference": SECRET},
+        {"authMechanism": SECRET, "bad_option": SECRET},
+        {"tls": False, "tlsCertificateKeyFilePassword": SECRET, "ssl": True},
+        {"password": SECRET, "maxpolsize": 5},
+        {"username": "u", "password": SECRET, "authMechanism": "MONGODB-X509"},
+    ],
+)
+def test_no_error_shows_what_an_option_holds(given: dict[str, Any]) -> None:
+    """Neither what is refused here nor what the driver refuses, in any error of the chain."""
+    with pytest.raises((UsageError, PyMongoError, ValueError, TypeError)) as caught:
+        make_client(URI, profile=Profile.WEB, app_name="api", connect=False, **given)
+    assert SECRET not in told_by(caught.value)
+
+
+@pytest.mark.parametrize("size", ["abc", float("inf"), float("nan"), [1], -1, 2.5, "9" * 5000, {}])
+def test_a_pool_that_is_no_number_is_refused(size: Any) -> None:
+    """With a budget and without one; the value is not shown."""
+    for budget in (None, PoolBudget(limit=100, processes=4)):
+        with pytest.raises(UsageError, match=r"^maxPoolSize: expected a whole number[^:]*$") as caught:
+            settled(maxPoolSize=size, named={"budget": budget})
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+
+
+def test_what_has_no_hash_is_kept_as_long_as_its_key() -> None:
+    """An object that was freed cannot be taken for another one that came to its place."""
+
+    class Unhashable:
+        __hash__ = None  # type: ignore[assignment]
+
+    thing = Unhashable()
+    there = weakref.ref(thing)
+    key = settled(driver=thing).key
+    assert key == settled(driver=thing).key
+    assert key != settled(driver=Unhashable()).key
+    del thing
+    assert there() is not None
+    del key
+    gc.collect()
+    assert there() is None
 
 
 def test_no_repr_shows_a_password(caplog: pytest.LogCaptureFixture) -> None:
@@ -213,7 +282,7 @@ def test_what_is_written_as_uris_want_it_passes() -> None:
     for uri in (
         f"mongodb://{user}:{user}@h:27018,i/db?authSource=admin&replicaSet=rs",
         f"mongodb://{user}:{user}@%2Ftmp%2Fmongodb-27017.sock",
-        f"mongodb://{user}:{user}@h/?authMechanismProperties=SERVICE_NAME:a@b&authMechanism=GSSAPI",
+        f"mongodb://{user}:{user}@h/?authMechanismProperties=SERVICE_NAME:a%40b&authMechanism=GSSAPI",
         "mongodb://h?maxPoolSize=3",
         "mongodb://[::1]:27017/?readPreferenceTags=dc:ny&readPreferenceTags=&readPreference=nearest",
     ):

@@ -19,6 +19,7 @@ from mongopatterns.client._profiles import Monitoring, Profile
 from mongopatterns.errors import UsageError
 
 _SCHEMES: Final = ("mongodb://", "mongodb+srv://")
+_LONGEST_NUMBER: Final = 18
 _LONGEST_NAME: Final = 128  # bytes, by the server's own bound
 _SYNONYMS: Final[Mapping[str, str]] = {"readPreference": "read_preference"}
 _MAX_TIME: Final = "maxtimems"
@@ -102,8 +103,11 @@ class ClientPlan:
             settled["w"] = w
         if budget is not None:
             settled |= _within(budget, profile, {**in_uri, **said})
+        size = settled.get("maxPoolSize", in_uri.get("maxPoolSize"))
+        if size is not None and not _is_whole(size):
+            raise UsageError("maxPoolSize", "expected a whole number from 0, or None")
         if settled.get("minPoolSize") == profile.minPoolSize:
-            settled["minPoolSize"] = min(profile.minPoolSize, int(_size(settled, in_uri) or profile.minPoolSize))
+            settled["minPoolSize"] = min(profile.minPoolSize, int(size or 0) or profile.minPoolSize)
         return ClientSettings(kind, uri, settled)
 
     def _check_kind(self, kind: Any) -> None:
@@ -135,10 +139,15 @@ class ClientPlan:
             raise UsageError("uri", f"expected text that begins with {' or '.join(_SCHEMES)}")
         rest = uri.partition("://")[2]
         authority = re.split("[/?]", rest, maxsplit=1)[0]
-        if "@" in rest.removeprefix(authority) and "@" not in authority:
-            # The driver would take a part of the password for a port or an option, and might say so.
-            problem = "there is a / or a ? before the @: in a name or a password they are written as %2F and %3F"
-            raise UsageError("uri", f"{problem} (urllib.parse.quote_plus does that)")
+        # The driver would take a part of the password for a host, a port or an option, and might say so.
+        problem = None
+        if "@" in rest.removeprefix(authority):
+            problem = "there is an @ behind a / or a ?"
+        elif authority.count("@") > 1:
+            problem = "there are two @ before the first / or ?"
+        if problem is not None:
+            how = "percent-encode the password (and other values): @, / and ? are written as %40, %2F and %3F"
+            raise UsageError("uri", f"{problem}: {how} (urllib.parse.quote_plus does that)")
         said: dict[str, str] = {}
         for part in filter(None, re.split("[&;]", rest.partition("?")[2])):
             given, _, value = part.partition("=")
@@ -173,8 +182,11 @@ def _rest_of(profile: Profile, said: set[str]) -> dict[str, Any]:
     }
 
 
-def _size(settled: Mapping[str, Any], in_uri: Mapping[str, str]) -> Any:
-    return settled.get("maxPoolSize", in_uri.get("maxPoolSize"))
+def _is_whole(size: object) -> bool:
+    """Tell whether the driver would read a number from 0 in it."""
+    if isinstance(size, str):
+        return size.isdecimal() and len(size) <= _LONGEST_NUMBER
+    return isinstance(size, int) and size >= 0
 
 
 def _within(budget: PoolBudget, profile: Profile, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +196,7 @@ def _within(budget: PoolBudget, profile: Profile, said: Mapping[str, Any]) -> di
         UsageError: If what was said is more than the budget has.
     """
     size = said.get("maxPoolSize", profile.maxPoolSize)
-    if not str(size).isdecimal() or not int(size):
+    if not _is_whole(size) or not int(size):
         problem = "0 and None are without a bound" if size in (0, "0", None) else "expected a whole number"
         raise UsageError("maxPoolSize", f"{problem}, and there is a budget")
     mode: Monitoring = profile.serverMonitoringMode
@@ -208,5 +220,18 @@ def _comparable(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        return "object", id(value)
+        return _Same(value)
     return type(value), value
+
+
+class _Same:
+    """An object that is equal to itself alone. It is held: the number of one that is gone may be another's."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)

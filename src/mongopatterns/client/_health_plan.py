@@ -35,7 +35,7 @@ class HealthState(str, Enum):
     READY = "ready"
     """The primary has answered."""
     POOL_EXHAUSTED = "pool_exhausted"
-    """Every connection of this client was in use: the server was not asked."""
+    """This client had no connection to give in time: all were in use, or being opened. The server was not asked."""
     NO_PRIMARY = "no_primary"
     """Members answer, and none of them is the primary: an election is under way, or a majority is missing."""
     UNREACHABLE = "unreachable"
@@ -49,7 +49,7 @@ class HealthState(str, Enum):
 _REASONS: Final = {
     HealthState.ALIVE: "the process turns",
     HealthState.READY: "the primary answers",
-    HealthState.POOL_EXHAUSTED: "all connections of this client are in use, so the server could not be asked",
+    HealthState.POOL_EXHAUSTED: "no connection was free in time (all in use, or being opened): nothing was asked",
     HealthState.NO_PRIMARY: "members answer, and none of them is the primary",
     HealthState.UNREACHABLE: "the server cannot be reached",
     HealthState.TIMED_OUT: "the server was asked, and did not answer in time",
