@@ -32,7 +32,8 @@ class SlowQueries(CommandListener):
     change stream or a tailable cursor waits for something to happen is not counted.
 
     A command is described by its shape, in which every value is replaced by `?`; values, replies and errors are not
-    kept. Names are: of databases, collections and fields, also of fields that are named after users; and comments.
+    kept. Names are: of databases, collections and fields, also of fields that are named after users, and whatever looks
+    like a field path in an expression; and comments.
 
     In a forked child it begins anew.
 
