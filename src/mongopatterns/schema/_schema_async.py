@@ -25,8 +25,8 @@ class AsyncSchema:
     """Bring a database to what its spec says: planned, applied, verified.
 
     Indexes are told apart by what they do, never by their names. What the spec does not name stays: collections,
-    validators, and indexes on other keys than the spec's. An index on exactly the keys of one of the spec's, with
-    other options, is one that was replaced, and goes when the new one is there.
+    validators, and indexes. Only a plain index on exactly the keys of one that the spec says is taken for one that was
+    replaced, and goes when the new one is there; and one beside which the server does not take the new one.
 
     Args:
         target: The database.
