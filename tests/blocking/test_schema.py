@@ -818,7 +818,7 @@ LOOSE = Index("a", unique=True, collation={"locale": "en", "strength": 2})
 def test_which_documents_stay(
     db: Any, index: Index, keep: tuple[str, int], documents: list[dict[str, Any]], left: list[Any]
 ) -> None:
-    """Documents are told apart as the collection does, and no value is lost."""
+    """Documents are told apart as the collection does, and none goes for one that goes itself."""
     db.c.insert_many(documents)
     bound = schema(db, CollectionSpec("c", indexes=[index]))
     assert bool(bound.plan().blocked) == (len(left) < len(documents))
@@ -858,6 +858,43 @@ def test_no_value_is_lost_to_writes_that_change_the_order(db: Any) -> None:
 
         race_threads(turn_or_merge, times=2).raise_errors()
         assert sorted(db.c.distinct("a")) == list(range(20))
+
+
+@pytest.mark.parametrize("change", [{"$set": {"a": 2}}, {"$set": {"r": 9}}, None])
+def test_nothing_goes_for_what_is_not_there_any_more(db: Any, change: dict[str, Any] | None) -> None:
+    """If what should stay is removed, or has another value or rank, after it was read, the other one stays."""
+    db.c.insert_many([{"_id": 0, "a": 1, "r": 0}, {"_id": 1, "a": 1, "r": 1}])
+    bound = schema(db, CollectionSpec("c"))
+    call = bound._plan.merge_duplicates("c", Index("a", unique=True), keep=[("r", 1)], limit=1)
+    (read,) = bound._plan.again(call, None)
+    pairs = [bound._send(read)]
+    (db.c.delete_one({"_id": 0}) if change is None else db.c.update_one({"_id": 0}, change))
+    looks = bound._plan.again(call, pairs)
+    again = bound._plan.again(call, [bound._send(look) for look in looks])
+    call.steps.close()
+    assert [next(iter(step.command)) for step in again] == ["aggregate"]
+    assert db.c.find_one({"_id": 1}) is not None
+
+
+def test_mergers_that_keep_the_same_work_at_once(db: Any) -> None:
+    """Several calls with the same order, while nobody else writes, leave one document of each value: the first."""
+    db.c.insert_many([{"_id": one, "a": [one // 3, 100 + one // 4], "r": -one} for one in range(60)])
+
+    def merge(_: int) -> Any:
+        return schema(db, CollectionSpec("c")).merge_duplicates("c", index, keep=[("r", 1)])
+
+    index = Index("a", unique=True)
+    report = race_threads(merge, times=3)
+    report.raise_errors()
+    left = {one["_id"] for one in db.c.find()}
+    first: set[int] = set()
+    taken: set[int] = set()
+    for one in reversed(range(60)):
+        if not taken & {one // 3, 100 + one // 4}:
+            taken |= {one // 3, 100 + one // 4}
+            first.add(one)
+    assert left == first
+    db.c.create_index("a", unique=True)
 
 
 def test_merging_ends_where_nothing_can_go(db: Any) -> None:
