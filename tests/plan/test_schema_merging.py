@@ -34,7 +34,7 @@ def test_nothing_goes_for_what_goes(documents: list[list[int]], seen: int, kept:
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=3), max_size=12))
 def test_every_round_gets_further(documents: list[list[int]]) -> None:
-    """As long as a value is there twice, something goes, for one that it shares a value with and that stays; one is left."""
+    """As long as a value is there twice, something goes, for one that shares a value with it and that stays."""
     left = documents
     while pairs := ranked(left):
         chosen = {pair["goes"]["_id"]: pair["stays"]["_id"] for pair in _certain(pairs, set())}
