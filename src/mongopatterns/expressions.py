@@ -158,8 +158,7 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
             stored; or if it is no ObjectId where `key_type` asks for one.
     """
     if type(key) is str and key_type is None:  # nearly every key, and quick to check
-        if not key.isascii():
-            _check_storable(argument, key)
+        _check_storable(argument, key)
         return key
     if key_type is ObjectId:
         if isinstance(key, (ObjectId, str)) and ObjectId.is_valid(key):  # ObjectId(None) would make a new one
@@ -182,8 +181,8 @@ def key_value(argument: str, key: object, key_type: type[ObjectId] | None = None
 
 def _check_storable(argument: str, value: object) -> None:
     try:
-        if isinstance(value, str):
-            value.encode()  # quicker than BSON, for the type that nearly every key has
+        if isinstance(value, str):  # (quicker than BSON, for the type that nearly every key has)
+            _ = value.isascii() or value.encode()
         else:
             encode({"": value}, codec_options=ANY_UUID)
     except (InvalidDocument, OverflowError, UnicodeError) as error:
