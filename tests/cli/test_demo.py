@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,7 +292,10 @@ def test_a_demo_that_is_asked_to_end_leaves_nothing_on_a_users_server(
     """A signal in the middle of the run ends it, and its database is dropped all the same."""
     before = databases(mongopatterns_client)
     command = [sys.executable, "-m", "mongopatterns", "demo", "--uri", mongopatterns_server.uri, "--rows", "20000"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    nothing = subprocess.DEVNULL
+    # (a suite that runs in the background may ignore SIGINT, and what it starts would, too)
+    heard = partial(signal.signal, number, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=nothing, stderr=nothing, preexec_fn=heard) as process:  # noqa: PLW1509
         deadline = time.monotonic() + 60
         while databases(mongopatterns_client) == before:
             assert process.poll() is None
