@@ -160,14 +160,14 @@ expired: True
 VALIDATORS = """\
 strict, error
   _id (required): int or long
-  total (required): decimal, minimum 0
+  total (required): decimal, finite, minimum 0
   status: enum ['open', 'paid']
   note: string, maxLength 100
   due: date or null
   placed (required): date
   lines (required): array, of object, minItems 1
     sku (required): string, minLength 1, maxLength 120, \
-pattern ^[^$.\\x{0}-\\x{1F}\\x{7F}-\\x{9F}][^.\\x{0}-\\x{1F}\\x{7F}-\\x{9F}]*$
+pattern ^[^$.\\x{0}-\\x{1F}\\x{7F}-\\x{9F}][^.\\x{0}-\\x{1F}\\x{7F}-\\x{9F}]*\\z
     amount (required): int or long, minimum 1, maximum 100
     no other fields
 read back: True
