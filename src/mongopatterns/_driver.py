@@ -28,6 +28,25 @@ _LONGEST = 10 * 86_400  # the server counts milliseconds in 32 bits
 _UNKNOWN_SYNTAX = frozenset({9, 168, 31325, 40324, 40415})
 
 
+def check_client(client: object, *, asynchronous: bool) -> None:
+    """Refuse what is no client of the driver.
+
+    Raises:
+        UsageError: If it is none, or one of the other world.
+    """
+    kind = type(client)
+    method = getattr(kind, "list_database_names", None)
+    if method is None:
+        raise UsageError("client", f"expected a client of the driver, got {kind.__name__}")
+    _check_world("client", kind, method, asynchronous=asynchronous)
+
+
+def _check_world(argument: str, kind: type, method: Any, *, asynchronous: bool) -> None:
+    if (inspect.iscoroutinefunction(method) or hasattr(kind, "get_io_loop")) is not asynchronous:
+        world, twin = ("a synchronous", "without") if asynchronous else ("an asynchronous", "with")
+        raise UsageError(argument, f"{kind.__name__} belongs to {world} driver: use the name {twin} Async")
+
+
 def collection_of(
     target: Any, name: str, durability: Durability, read_preference: Any = None, *, asynchronous: bool
 ) -> Any:
@@ -41,7 +60,6 @@ def collection_of(
         UsageError: If `target` is no database or collection, or one of the other world.
     """
     kind = type(target)
-    twin = "the name without Async" if asynchronous else "the name with Async"
     if hasattr(kind, "find_one_and_update"):
         collection, probe = target, kind.find_one_and_update
     elif hasattr(kind, "get_collection") and hasattr(kind, "command"):
@@ -49,9 +67,7 @@ def collection_of(
     else:
         hint = ": pass client['name']" if hasattr(kind, "list_database_names") else ""
         raise UsageError("target", f"expected a database or a collection, got {kind.__name__}{hint}")
-    if (inspect.iscoroutinefunction(probe) or hasattr(kind, "get_io_loop")) is not asynchronous:
-        world = "an asynchronous" if not asynchronous else "a synchronous"
-        raise UsageError("target", f"{kind.__name__} belongs to {world} driver: use {twin}")
+    _check_world("target", kind, probe, asynchronous=asynchronous)
     if not isinstance(durability, Durability):
         raise UsageError("durability", f"expected Durability.MAJORITY or Durability.FAST, got {durability!r}")
     if read_preference is not None and not hasattr(read_preference, "mongos_mode"):

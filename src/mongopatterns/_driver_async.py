@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pymongo.errors import PyMongoError
 
+from mongopatterns._driver import check_client as _check_client
 from mongopatterns._driver import collection_of, deadline, refuse_old_server, suspects_old_server
 from mongopatterns.commands import Read
 from mongopatterns.typing import AsyncCollectionLike, AsyncDatabaseLike, Durability
@@ -35,6 +36,11 @@ def bind(
         target, name, durability, read_preference, asynchronous=True
     )
     return collection
+
+
+def check_client(client: object) -> None:
+    """Refuse what is no client of this world (see `_driver.check_client`)."""
+    _check_client(client, asynchronous=True)
 
 
 def current_loop() -> Any:

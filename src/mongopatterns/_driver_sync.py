@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pymongo.errors import PyMongoError
 
+from mongopatterns._driver import check_client as _check_client
 from mongopatterns._driver import collection_of, deadline, refuse_old_server, suspects_old_server
 from mongopatterns.commands import Read
 from mongopatterns.typing import CollectionLike, DatabaseLike, Durability
@@ -37,6 +38,11 @@ def bind(
         target, name, durability, read_preference, asynchronous=False
     )
     return collection
+
+
+def check_client(client: object) -> None:
+    """Refuse what is no client of this world (see `_driver.check_client`)."""
+    _check_client(client, asynchronous=False)
 
 
 def current_loop() -> Any:

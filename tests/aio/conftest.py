@@ -10,6 +10,8 @@ import pytest_asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
+from mongopatterns._driver_async import settle
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -33,3 +35,17 @@ def client(request: pytest.FixtureRequest, clients: dict[str, Any]) -> Any:
 @pytest.fixture
 def db(client: Any, mongopatterns_db_name: str) -> Any:
     return client[mongopatterns_db_name]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def connect(client: Any) -> AsyncIterator[Any]:
+    """Provide clients of the driver that is tested, each closed in the end."""
+    made: list[Any] = []
+
+    def connected(uri: str, **options: Any) -> Any:
+        made.append(type(client)(uri, **options))
+        return made[-1]
+
+    yield connected
+    for own in made:
+        await settle(own.close())

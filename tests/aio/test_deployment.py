@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,20 +14,6 @@ from mongopatterns._driver_async import settle
 from mongopatterns.testing import EmbeddedMongo
 
 REFUSED = [13, 8000]
-
-
-@pytest.fixture
-async def connect(client: Any) -> AsyncIterator[Any]:
-    """Provide clients of the driver that is tested, each closed in the end."""
-    made: list[Any] = []
-
-    def connected(uri: str, **options: Any) -> Any:
-        made.append(type(client)(uri, **options))
-        return made[-1]
-
-    yield connected
-    for own in made:
-        await settle(own.close())
 
 
 @pytest.fixture(scope="module")

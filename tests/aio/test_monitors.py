@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,20 +20,6 @@ SECRET = "hunter2"
 
 # PyMongo's asynchronous monitor leaves a socket to the collector when it is closed while it tries to connect.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-
-@pytest.fixture
-async def connect(client: Any) -> AsyncIterator[Any]:
-    """Provide clients of the driver that is tested, each closed in the end."""
-    made: list[Any] = []
-
-    def connected(uri: str, **options: Any) -> Any:
-        made.append(type(client)(uri, **options))
-        return made[-1]
-
-    yield connected
-    for own in made:
-        await settle(own.close())
 
 
 @pytest.fixture(autouse=True)

@@ -25,3 +25,17 @@ def client(clients: dict[str, Any]) -> Any:
 @pytest.fixture
 def db(client: Any, mongopatterns_db_name: str) -> Any:
     return client[mongopatterns_db_name]
+
+
+@pytest.fixture
+def connect(client: Any) -> Iterator[Any]:
+    """Provide clients of the driver that is tested, each closed in the end."""
+    made: list[Any] = []
+
+    def connected(uri: str, **options: Any) -> Any:
+        made.append(type(client)(uri, **options))
+        return made[-1]
+
+    yield connected
+    for own in made:
+        own.close()

@@ -18,20 +18,6 @@ from mongopatterns.testing import EmbeddedMongo
 REFUSED = [13, 8000]
 
 
-@pytest.fixture
-def connect(client: Any) -> Iterator[Any]:
-    """Provide clients of the driver that is tested, each closed in the end."""
-    made: list[Any] = []
-
-    def connected(uri: str, **options: Any) -> Any:
-        made.append(type(client)(uri, **options))
-        return made[-1]
-
-    yield connected
-    for own in made:
-        settle(own.close())
-
-
 @pytest.fixture(scope="module")
 def three() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:

@@ -23,20 +23,6 @@ SECRET = "hunter2"
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
-@pytest.fixture
-def connect(client: Any) -> Iterator[Any]:
-    """Provide clients of the driver that is tested, each closed in the end."""
-    made: list[Any] = []
-
-    def connected(uri: str, **options: Any) -> Any:
-        made.append(type(client)(uri, **options))
-        return made[-1]
-
-    yield connected
-    for own in made:
-        settle(own.close())
-
-
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
     yield

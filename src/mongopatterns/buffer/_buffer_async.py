@@ -14,7 +14,7 @@ from mongopatterns import _driver_async as driver
 from mongopatterns._driver import deadline
 from mongopatterns.buffer import _items
 from mongopatterns.buffer._ack_async import AsyncAck
-from mongopatterns.buffer._buffer_plan import LEDGER, Bounds, Delivery, WhenFull, check_client, ledger_indexes
+from mongopatterns.buffer._buffer_plan import LEDGER, Bounds, Delivery, WhenFull, ledger_indexes
 from mongopatterns.buffer._intake_async import AsyncIntake
 from mongopatterns.buffer._stats import BatchReport, BufferStats
 from mongopatterns.indexes import Index
@@ -92,7 +92,7 @@ class AsyncWriteBuffer:
             retry_for=retry_for,
             spooled=spool is not None,
         )
-        check_client(client)
+        driver.check_client(client)
         self._ledger = driver.bind(client[LEDGER[0]] if ledger is None else ledger, LEDGER[1], Durability.MAJORITY)
         self._intake = AsyncIntake(
             client,

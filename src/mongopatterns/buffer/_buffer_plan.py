@@ -77,16 +77,6 @@ class Bounds:
             raise UsageError("delivery", f"expected 'at_least_once' or 'exactly_once', got {self.delivery!r:.100}")
 
 
-def check_client(client: object) -> None:
-    """Refuse what is no client.
-
-    Raises:
-        UsageError: If it is none.
-    """
-    if not hasattr(type(client), "list_database_names"):
-        raise UsageError("client", f"expected a client of the driver, got {type(client).__name__}")
-
-
 def ledger_indexes(name: str) -> dict[str, tuple[Index, ...]]:
     """Return the indexes that a ledger needs."""
     return {name: (Index.ttl("at", after=LEDGER_DAYS * 86_400),)}

@@ -16,7 +16,7 @@ from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import deadline
 from mongopatterns.buffer import _items
 from mongopatterns.buffer._ack_sync import Ack
-from mongopatterns.buffer._buffer_plan import LEDGER, Bounds, Delivery, WhenFull, check_client, ledger_indexes
+from mongopatterns.buffer._buffer_plan import LEDGER, Bounds, Delivery, WhenFull, ledger_indexes
 from mongopatterns.buffer._intake_sync import Intake
 from mongopatterns.buffer._stats import BatchReport, BufferStats
 from mongopatterns.indexes import Index
@@ -94,7 +94,7 @@ class WriteBuffer:
             retry_for=retry_for,
             spooled=spool is not None,
         )
-        check_client(client)
+        driver.check_client(client)
         self._ledger = driver.bind(client[LEDGER[0]] if ledger is None else ledger, LEDGER[1], Durability.MAJORITY)
         self._intake = Intake(
             client,

@@ -82,7 +82,7 @@ class Item:
         body: The document as BSON of an insert, the update, the replacement; None of a deletion.
         upsert: Whether a document that is not there is made.
         size: The bytes that are sent, about.
-        number: How many were accepted before it.
+        number: For how many room was kept before it.
         place: Where it lies in the journal; None without one.
         error: Why it is not stored; None if it is, or if that is not known yet.
         done: Whether it is known what came of it.

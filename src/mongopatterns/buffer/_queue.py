@@ -16,10 +16,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from bson.raw_bson import RawBSONDocument
-from pymongo.operations import DeleteOne, InsertOne, ReplaceOne, UpdateOne
+from pymongo.operations import DeleteOne, ReplaceOne, UpdateOne
 
-from mongopatterns.buffer._items import DELETE, INSERT, MAX_DOCUMENT, UPDATE, Item, Target
+from mongopatterns.buffer._items import DELETE, MAX_DOCUMENT, UPDATE, Item, Target
 from mongopatterns.buffer._merging import Paths, growth, mergeable, merged, paths_of, update_of
 from mongopatterns.errors import OutcomeUnknown
 
@@ -52,10 +51,8 @@ class Step(Generic[ItemT]):
         return self.items[0].body if self._paths is None else update_of(self._paths)
 
     def operation(self) -> Any:
-        """Return the driver's operation; of a document that is stored, its BSON travels."""
+        """Return the driver's operation, of whatever is no insert."""
         first = self.items[0]
-        if first.kind == INSERT:
-            return InsertOne(RawBSONDocument(first.body))
         if first.kind == DELETE:
             return DeleteOne(first.filter)
         return (UpdateOne if first.kind == UPDATE else ReplaceOne)(first.filter, self.body, upsert=first.upsert)

@@ -6,8 +6,9 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from mongopatterns import _driver_async as driver
 from mongopatterns._driver import deadline, utc_now
-from mongopatterns.client._deployment_plan import Answer, Ask, DeploymentPlan, check_client
+from mongopatterns.client._deployment_plan import Answer, Ask, DeploymentPlan
 from mongopatterns.client._deployment_report import DeploymentReport, Requirements
 
 __all__ = ["AsyncDeployment"]
@@ -27,7 +28,7 @@ class AsyncDeployment:
     """
 
     def __init__(self, client: Any) -> None:
-        check_client(client, "AsyncDeployment")
+        driver.check_client(client)
         self._client = client
         # (the one place where the driver tells it)
         tls = client.options.pool_options._ssl_context is not None  # noqa: SLF001

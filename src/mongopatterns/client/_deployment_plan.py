@@ -11,7 +11,6 @@ read, and waits until a majority of the members has that note. It takes the way 
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -182,25 +181,6 @@ class DeploymentPlan:
         if isinstance(answer.error, (ExecutionTimeout, NetworkTimeout)):
             return False
         return None if answer.told() is None else True
-
-
-def check_client(client: object, user: str) -> None:
-    """Refuse what is no client, and one of the other world.
-
-    Args:
-        client: What was given.
-        user: The name of the class that it was given to.
-
-    Raises:
-        UsageError: If it is one of these.
-    """
-    kind, asynchronous = type(client), user.startswith("Async")
-    names = getattr(kind, "list_database_names", None)
-    if names is None:
-        raise UsageError("client", f"expected a client of the driver, got {kind.__name__}")
-    if (inspect.iscoroutinefunction(names) or hasattr(kind, "get_io_loop")) is not asynchronous:
-        world, twin = ("a synchronous", user[5:]) if asynchronous else ("an asynchronous", f"Async{user}")
-        raise UsageError("client", f"{kind.__name__} belongs to {world} driver: use {twin}")
 
 
 def _comment() -> str:

@@ -9,7 +9,6 @@ from pymongo.errors import PyMongoError
 
 from mongopatterns import _driver_async as driver
 from mongopatterns._driver import deadline
-from mongopatterns.client._deployment_plan import check_client
 from mongopatterns.client._health_plan import COMMENT, HealthPlan, HealthReport
 
 __all__ = ["AsyncHealth"]
@@ -26,7 +25,7 @@ class AsyncHealth:
     """
 
     def __init__(self, client: Any) -> None:
-        check_client(client, "AsyncHealth")
+        driver.check_client(client)
         self._client = client
         self._plan = HealthPlan()
 

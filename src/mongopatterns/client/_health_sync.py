@@ -11,7 +11,6 @@ from pymongo.errors import PyMongoError
 
 from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import deadline
-from mongopatterns.client._deployment_plan import check_client
 from mongopatterns.client._health_plan import COMMENT, HealthPlan, HealthReport
 
 __all__ = ["Health"]
@@ -28,7 +27,7 @@ class Health:
     """
 
     def __init__(self, client: Any) -> None:
-        check_client(client, "Health")
+        driver.check_client(client)
         self._client = client
         self._plan = HealthPlan()
 

@@ -149,7 +149,7 @@ Profile.WEB = _profile(
     "web",
     maxPoolSize=(
         50,
-        "One process sends some 4,500 commands a second at most. At 10 ms each, 45 of them are under way at once.",
+        "One process sends a few thousand commands a second at most: at 10 ms each, some dozens are under way at once.",
     ),
     maxIdleTimeMS=(300_000, _ONE_SIGHT),
     timeoutMS=(

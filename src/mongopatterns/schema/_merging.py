@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pymongo.errors import OperationFailure
-
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import bson_identity
 from mongopatterns.indexes import Index
 from mongopatterns.schema._schema_checks import each_value, value_of
-from mongopatterns.schema._steps import Send, Steps
+from mongopatterns.schema._steps import Send, Steps, reply
 from mongopatterns.specs import check_sort
 from mongopatterns.verdicts import Verdict
 
@@ -109,7 +107,7 @@ def _pairs(
     cursor = {"batchSize": _PAIRS + 1}
     asked = {"aggregate": collection, "pipeline": pipeline, "cursor": cursor, "allowDiskUse": True}
     (answer,) = yield [Send({**asked, **collation, "comment": _COMMENT})]
-    found = _reply(answer)["cursor"]
+    found = reply(answer)["cursor"]
     if found["id"]:  # (the answer was too large)
         yield [Send({"killCursors": collection, "cursors": [found["id"]], "comment": _COMMENT})]
     return found["firstBatch"]  # type: ignore[no-any-return]
@@ -137,12 +135,12 @@ def _removals(
 ) -> Steps[list[dict[str, Any]]]:
     """Remove documents, each if the one that it goes for is still there."""
     answers = yield [_look(collection, _unchanged(shape, pair["stays"]), collation) for pair in pairs]
-    seen = [pair for pair, answer in zip(pairs, answers, strict=True) if _reply(answer)["cursor"]["firstBatch"]]
+    seen = [pair for pair, answer in zip(pairs, answers, strict=True) if reply(answer)["cursor"]["firstBatch"]]
     if not seen:
         return []
     kept |= {bson_identity(pair["stays"]["_id"]) for pair in seen}
     answers = yield [_removal(collection, _unchanged(shape, pair["goes"]), collation) for pair in seen]
-    gone = [_reply(answer).get("value") for answer in answers]
+    gone = [reply(answer).get("value") for answer in answers]
     return [one for one in gone if one is not None]
 
 
@@ -159,12 +157,6 @@ def _look(collection: str, query: Mapping[str, Any], collation: Mapping[str, Any
 def _removal(collection: str, query: Mapping[str, Any], collation: Mapping[str, Any]) -> Send:
     removal = {"findAndModify": collection, "query": query, "remove": True}
     return Send({**removal, "writeConcern": {"w": "majority"}, **collation, "comment": _COMMENT})
-
-
-def _reply(answer: Any) -> Mapping[str, Any]:
-    if isinstance(answer, OperationFailure):
-        raise answer
-    return answer  # type: ignore[no-any-return]
 
 
 def checked_order(keep: object) -> tuple[tuple[str, int], ...]:

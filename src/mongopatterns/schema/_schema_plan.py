@@ -29,7 +29,7 @@ from mongopatterns.schema._merging import checked_limit, checked_order, merging
 from mongopatterns.schema._schema_checks import COMMENT, answered, counting, question
 from mongopatterns.schema._schema_diff import index_command, index_findings, spec_changes
 from mongopatterns.schema._search_indexes import search_changes, search_question
-from mongopatterns.schema._steps import Nested, Pause, Round, Send, Steps, Tell
+from mongopatterns.schema._steps import Nested, Pause, Round, Send, Steps, Tell, reply
 from mongopatterns.schema._stored import StoredCollection, read_collections
 from mongopatterns.schema._usage import usage_findings, usage_question, used
 
@@ -177,15 +177,15 @@ class SchemaPlanner:
         names = [spec.collection for spec in self.spec.collections]
         listing = {"listCollections": 1, "filter": {"name": {"$in": names}}, "cursor": {"batchSize": _MOST_REPLIES}}
         hello, collections = yield from _all([{"hello": 1}, listing])
-        wire = _reply(hello)["maxWireVersion"]
+        wire = reply(hello)["maxWireVersion"]
         if wire < _OLDEST:
             raise DeploymentError("this server is older than MongoDB 5.0, which mongopatterns needs")
-        listed = _reply(collections)["cursor"]["firstBatch"]
+        listed = reply(collections)["cursor"]["firstBatch"]
         there = [one["name"] for one in listed if one.get("type") != "view"]
         answers = yield from self._indexes(there)
         # (one that is gone by now has no indexes: whoever dropped it is in a race with this)
         found = {
-            name: _reply(answer)["cursor"]["firstBatch"] if _is_there(answer) else []
+            name: reply(answer)["cursor"]["firstBatch"] if _is_there(answer) else []
             for name, answer in zip(there, answers, strict=True)
         }
         return wire, read_collections(listed, found)
@@ -386,12 +386,6 @@ def _all(commands: Sequence[Mapping[str, Any]]) -> Steps[list[Any]]:
 
 def _is_there(answer: Any) -> bool:
     return not (isinstance(answer, OperationFailure) and answer.code == 26)  # noqa: PLR2004  # NamespaceNotFound
-
-
-def _reply(answer: Any) -> Mapping[str, Any]:
-    if isinstance(answer, OperationFailure):
-        raise answer
-    return answer  # type: ignore[no-any-return]
 
 
 def _number(answer: Any) -> int | None:

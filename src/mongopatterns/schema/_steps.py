@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from pymongo.errors import OperationFailure
+
 from mongopatterns.calls import Call
 from mongopatterns.schema._changes import SchemaProgress
 
-__all__ = ["Nested", "Pause", "Round", "Send", "Step", "Steps", "Tell"]
+__all__ = ["Nested", "Pause", "Round", "Send", "Step", "Steps", "Tell", "reply"]
 
 T = TypeVar("T")
 
@@ -25,6 +27,17 @@ class Send:
 
     command: Mapping[str, Any]
     database: str = ""
+
+
+def reply(answer: Any) -> Mapping[str, Any]:
+    """Return the reply to a command.
+
+    Raises:
+        OperationFailure: If the server refused it.
+    """
+    if isinstance(answer, OperationFailure):
+        raise answer
+    return answer  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
