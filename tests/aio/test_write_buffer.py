@@ -32,6 +32,7 @@ from mongopatterns import (
 )
 from mongopatterns._driver_async import settle
 from mongopatterns._spool import Journal
+from mongopatterns.buffer._batches_async import AsyncBatches
 
 EVERY = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 LATER: dict[str, Any] = {"max_delay": 60.0}  # (nothing is sent because of its age)
@@ -352,6 +353,17 @@ async def test_what_nobody_waits_for_is_a_dead_letter(client: Any, db: Any, deli
     [dead] = await stored(db, "dead")
     assert (dead["collection"], dead["operation"], dead["key"]) == (db.events.full_name, "insert", 1)
     assert dead["error"].startswith("DuplicateKeyError")
+
+
+async def test_a_dead_letter_that_cannot_be_stored_takes_no_other_with_it(client: Any, db: Any, caplog: Any) -> None:
+    """A letter is larger than its document, and may be too large; it is logged, and the others are stored."""
+    await db.events.insert_many([{"_id": number} for number in range(3)])
+    async with buffer(client, on_dead_letter=db.letters, **LATER) as buf:
+        for number in range(3):
+            size = 16 * 1024 * 1024 - 40 if number == 1 else 1
+            await buf.insert(db.events, {"_id": number, "b": b"x" * size})
+    assert sorted(letter["key"] for letter in await stored(db, "letters")) == [0, 2]
+    assert [record.getMessage()[:32] for record in caplog.records] == ["a dead letter was lost: insert o"]
 
 
 async def test_dead_letters_are_logged_by_default(client: Any, db: Any, caplog: Any) -> None:
@@ -853,6 +865,26 @@ async def test_what_is_left_on_disk_is_done_by_the_next(
     else:
         assert count["n"] == 6
         assert letters == []
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_one_cannot_do_again_is_left_to_the_next(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal whose items could not be sent is not held by the process that has tried."""
+    await left_behind(client, db, tmp_path, monkeypatch, delivery="exactly_once")
+    options: dict[str, Any] = {"spool": tmp_path, "ledger": db.ledger, "delivery": "exactly_once"}
+
+    async def failing(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncBatches, "send", failing)
+        with pytest.raises(ZeroDivisionError):
+            await buffer(client, **options).__aenter__()
+    async with buffer(client, **options) as buf:
+        assert buf.stats.recovered == 6
+    assert [each["_id"] for each in await stored(db)] == [1, 2, 3]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -203,6 +203,19 @@ def test_how_a_process_ends(mongopatterns_server: Any, db: Any, how: str) -> Non
         assert stored(db, "counts") == [{"_id": "parent", "n": 50}]
 
 
+def test_what_the_end_leaves_no_time_for_is_a_dead_letter(mongopatterns_server: Any, client: Any, db: Any) -> None:
+    """When the interpreter has waited for as long as it does, whoever hears of dead letters hears of what is left."""
+    fail = {"configureFailPoint": "failCommand"}
+    blocked = {"failCommands": ["insert"], "blockConnection": True, "blockTimeMS": 5000}
+    client.admin.command({**fail, "mode": "alwaysOn", "data": {**blocked, "namespace": db.events.full_name}})
+    try:
+        arguments = [sys.executable, "-W", "ignore", str(WORKER), mongopatterns_server.uri, db.name, "late"]
+        ended = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
+    finally:
+        client.admin.command({**fail, "mode": "off"})
+    assert ended.stdout.split() == ["1", "2", "3", "4"]
+
+
 def test_threads_end_with_the_buffer(client: Any, db: Any) -> None:
     """None is left behind."""
     with WriteBuffer(client, max_items=1, in_flight=3) as buffer:
