@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
+from bson.codec_options import CodecOptions
 from bson.decimal128 import Decimal128
 from pymongo.errors import OperationFailure
 
@@ -82,7 +83,7 @@ def batch(rows: list[Any]) -> dict[str, Any]:
 
 
 def planner(*specs: Any) -> SchemaPlanner:
-    return SchemaPlanner(SchemaSpec(specs), "app")
+    return SchemaPlanner(SchemaSpec(specs), "app", CodecOptions())
 
 
 def plan(server: Server, *specs: Any) -> SchemaPlan:

@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bson import decode
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import OperationFailure
+
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import bson_identity
 from mongopatterns.indexes import Index
@@ -20,6 +25,7 @@ MOST: Final = 100_000
 _PAIRS: Final = 1000  # that are read in one go
 _IN_VAIN: Final = 3  # rounds in a row, in which all had been changed
 _AT_ONCE: Final = 8
+_DUPLICATE: Final = 11000
 _COMMENT: Final = "mongopatterns.schema.merge_duplicates"
 
 
@@ -53,11 +59,15 @@ def merging(
     keep: Sequence[tuple[str, int]],
     limit: int,
     default: Mapping[str, Any] | None,
+    *,
+    codec_options: CodecOptions[Any],
 ) -> Steps[MergeResult]:
     """Remove all but the first of each value, round by round.
 
     A document goes for one that stays for certain: that is the first of each of its own values, or for which another
-    one has gone before. Each is found by its `_id`, if it is as it was read.
+    one has gone before. Each is found by its `_id`, if it is as it was read. Others may do the same in another order,
+    and remove the one that stays: so it is looked at before and after. Of all who remove documents of a value, the last
+    one then sees that none is left, and stores what it has removed again.
     """
     used = index.collation or default
     collation = {} if used is None else {"collation": dict(used)}
@@ -78,7 +88,8 @@ def merging(
             break
         before = len(removed)
         for start in range(0, len(wanted), _AT_ONCE):
-            removed += yield from _removals(collection, wanted[start : start + _AT_ONCE], shape, exact, kept)
+            gone = yield from _removals(collection, wanted[start : start + _AT_ONCE], shape, exact, kept)
+            removed += [decode(one.raw, codec_options=codec_options) for one in gone]
         in_vain = in_vain + 1 if len(removed) == before else 0
     return MergeResult(tuple(removed), complete=False)
 
@@ -132,16 +143,41 @@ def _certain(pairs: Sequence[Mapping[str, Any]], kept: set[Any]) -> list[Mapping
 
 def _removals(
     collection: str, pairs: Sequence[Mapping[str, Any]], shape: Any, collation: Mapping[str, Any], kept: set[Any]
-) -> Steps[list[dict[str, Any]]]:
-    """Remove documents, each if the one that it goes for is still there."""
-    answers = yield [_look(collection, _unchanged(shape, pair["stays"]), collation) for pair in pairs]
-    seen = [pair for pair, answer in zip(pairs, answers, strict=True) if reply(answer)["cursor"]["firstBatch"]]
+) -> Steps[list[RawBSONDocument]]:
+    """Remove documents, each if the one that it goes for is there, before and after."""
+    looks = [_look(collection, _unchanged(shape, pair["stays"]), collation) for pair in pairs]
+    answers = yield list(looks)
+    seen = [place for place, answer in enumerate(answers) if _is_there(answer)]
     if not seen:
         return []
-    kept |= {bson_identity(pair["stays"]["_id"]) for pair in seen}
-    answers = yield [_removal(collection, _unchanged(shape, pair["goes"]), collation) for pair in seen]
-    gone = [reply(answer).get("value") for answer in answers]
-    return [one for one in gone if one is not None]
+    kept |= {bson_identity(pairs[place]["stays"]["_id"]) for place in seen}
+    answers = yield [_removal(collection, _unchanged(shape, pairs[place]["goes"]), collation) for place in seen]
+    values = [reply(answer).get("value") for answer in answers]
+    gone = [(looks[place], value) for place, value in zip(seen, values, strict=True) if value is not None]
+    if not gone:
+        return []
+    answers = yield [look for look, _ in gone]
+    back = [value for (_, value), answer in zip(gone, answers, strict=True) if not _is_there(answer)]
+    if back:
+        for answer in (yield [_storing(collection, value) for value in back]):
+            _check_stored(answer)
+    return [value for _, value in gone if value not in back]
+
+
+def _is_there(answer: Any) -> bool:
+    return bool(reply(answer)["cursor"]["firstBatch"])
+
+
+def _storing(collection: str, document: RawBSONDocument) -> Send:
+    asked = {"insert": collection, "documents": [document], "bypassDocumentValidation": True}
+    return Send({**asked, "writeConcern": {"w": "majority"}, "comment": _COMMENT})
+
+
+def _check_stored(answer: Any) -> None:
+    """Check that a document is stored again, or that its value is there after all."""
+    for error in reply(answer).get("writeErrors", ()):
+        if error["code"] != _DUPLICATE:
+            raise OperationFailure(error["errmsg"], error["code"], error)
 
 
 def _unchanged(shape: Any, read: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +192,7 @@ def _look(collection: str, query: Mapping[str, Any], collation: Mapping[str, Any
 
 def _removal(collection: str, query: Mapping[str, Any], collation: Mapping[str, Any]) -> Send:
     removal = {"findAndModify": collection, "query": query, "remove": True}
-    return Send({**removal, "writeConcern": {"w": "majority"}, **collation, "comment": _COMMENT})
+    return Send({**removal, "writeConcern": {"w": "majority"}, **collation, "comment": _COMMENT}, raw=True)
 
 
 def checked_order(keep: object) -> tuple[tuple[str, int], ...]:

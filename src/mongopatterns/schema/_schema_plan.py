@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
 from mongopatterns.calls import Call, again
@@ -29,7 +30,7 @@ from mongopatterns.schema._merging import checked_limit, checked_order, merging
 from mongopatterns.schema._schema_checks import COMMENT, answered, counting, question
 from mongopatterns.schema._schema_diff import index_command, index_findings, spec_changes
 from mongopatterns.schema._search_indexes import search_changes, search_question
-from mongopatterns.schema._steps import Nested, Pause, Round, Send, Steps, Tell, reply
+from mongopatterns.schema._steps import AS_STORED, Nested, Pause, Round, Send, Steps, Tell, reply
 from mongopatterns.schema._stored import StoredCollection, read_collections
 from mongopatterns.schema._usage import usage_findings, usage_question, used
 
@@ -95,9 +96,10 @@ class _Build:
 class SchemaPlanner:
     """Say what is sent to plan, apply and verify a schema."""
 
-    def __init__(self, spec: SchemaSpec, database: str) -> None:
+    def __init__(self, spec: SchemaSpec, database: str, codec_options: CodecOptions[Any]) -> None:
         self.spec = spec
         self.database = database
+        self._codec_options = codec_options
 
     again = staticmethod(again)
 
@@ -137,12 +139,16 @@ class SchemaPlanner:
         if not isinstance(index, Index):
             raise UsageError("index", f"expected Index(...), got {index!r:.100}")
         order, most = checked_order(keep), checked_limit(limit)
-        return Call(merging(collection, index, order, most, stored.collation))
+        return Call(merging(collection, index, order, most, stored.collation, codec_options=self._codec_options))
 
     @staticmethod
     def database_of(step: Any, own: Any) -> Any:
         """Return the database that a command is sent to."""
         return own.client.get_database(step.database) if step.database else own
+
+    def codec_options_of(self, step: Send) -> CodecOptions[Any]:
+        """Return how the reply to a command is read."""
+        return AS_STORED if step.raw else self._codec_options
 
     # Planned ...................................................................................................
 

@@ -42,8 +42,7 @@ class Schema:
         self.spec = checked(target, spec)
         bound: Any = driver.bind(target, "schema", Durability.MAJORITY)
         self._collection = bound
-        self._options = {"codec_options": bound.codec_options}
-        self._plan = SchemaPlanner(spec, bound.database.name)
+        self._plan = SchemaPlanner(spec, bound.database.name, bound.codec_options)
         self._does = {Send: self._send, Pause: self._pause, Tell: self._tell, Nested: self._nested}
 
     def plan(
@@ -143,9 +142,9 @@ class Schema:
         Nothing of it is merged into the one that stays: do that first, if it should be. Nothing keeps others from
         storing new ones meanwhile: apply the schema at once.
 
-        Between that look and the removal others may take away the one that stays, and then the value is gone. So two
-        calls with different `keep` must not run at the same time on one collection: each may remove what the other
-        keeps. The same holds for two calls with the same `keep` while others write what it ranks by.
+        It is looked at once more after the removal: if others have taken it away, as another call with a different
+        `keep` does, what was removed is stored again as it was. Only if this call ends in between, or the server
+        cannot be asked, and the other call has removed the one that stays, a value is gone.
 
         What the plan does not find as equal is not removed either: see `plan`.
 
@@ -180,7 +179,7 @@ class Schema:
     def _send(self, step: Any) -> Any:
         database = self._plan.database_of(step, self._collection.database)
         try:
-            return database.command(dict(step.command), **self._options)
+            return database.command(dict(step.command), codec_options=self._plan.codec_options_of(step))
         except OperationFailure as error:
             return error
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from mongopatterns.calls import Call
 from mongopatterns.schema._changes import SchemaProgress
 
-__all__ = ["Nested", "Pause", "Round", "Send", "Step", "Steps", "Tell", "reply"]
+__all__ = ["AS_STORED", "Nested", "Pause", "Round", "Send", "Step", "Steps", "Tell", "reply"]
 
 T = TypeVar("T")
+
+AS_STORED: Final[CodecOptions[Any]] = CodecOptions(document_class=RawBSONDocument)
+"""How a reply is read whose documents stay as they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +28,12 @@ class Send:
     Attributes:
         command: As the driver's `command` takes it.
         database: The database that it is sent to; empty: that of the schema.
+        raw: Whether documents of the reply stay as they are stored, so that they can be stored again to the letter.
     """
 
     command: Mapping[str, Any]
     database: str = ""
+    raw: bool = False
 
 
 def reply(answer: Any) -> Mapping[str, Any]:
