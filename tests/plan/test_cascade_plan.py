@@ -161,7 +161,7 @@ def test_a_binding_needs_a_database_and_a_spec() -> None:
 BAD_CALLS: list[tuple[str, dict[str, Any]]] = [
     ("filter", {"condition": "all"}),
     ("filter", {"condition": [{"a": 1}]}),
-    ("filter", {"condition": {"a": object()}}),
+    ("filter", {"condition": {"a": ...}}),
     ("filter", {"condition": {"a": 2**64}}),
     ("filter", {"condition": {"a": "x" * MAX_FILTER}}),
     ("keep", {"keep": "abc"}),

@@ -122,7 +122,7 @@ def test_unknown_zones_are_refused(zone: Any) -> None:
     "key",
     [
         *(None, [1], (1,), {1}, re.compile("a"), Regex("a"), float("nan"), 2**63, MinKey(), MaxKey()),
-        *(Decimal(1), dt.date(2026, 1, 1), object(), bytearray(b"a"), "\ud800", {"a": [{"$gt": 1}]}),
+        *(Decimal(1), dt.date(2026, 1, 1), ..., bytearray(b"a"), "\ud800", {"a": [{"$gt": 1}]}),
     ],
     ids=ascii,
 )

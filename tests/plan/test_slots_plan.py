@@ -34,7 +34,7 @@ from mongopatterns.membership._slots_plan import ROUNDS, InsertMany, SlotsPlan
 UTC = dt.timezone.utc
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=UTC)
 MINUTE = dt.timedelta(minutes=1)
-ME, OTHER = ObjectId(), ObjectId()
+ME, OTHER = ObjectId(bytes(12)), ObjectId(bytes(11) + b"1")
 SPEC = SlotsSpec("streams", cap=3, ttl=30)
 PLAN = SlotsPlan(SPEC, "streams")
 
