@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench docs clean
+.PHONY: help demo app test check generate bench docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -32,6 +32,9 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.base
 
 demo: $(VENV)/.demo  ## Run the scenarios on a real replica set and print the table
 	@$(BIN)/python -m mongopatterns demo $(ARGS)
+
+app: $(VENV)/.dev  ## Run an application of examples/, with a server of its own: make app NAME=live_quotas
+	@$(BIN)/python -m examples $(NAME)
 
 test: $(VENV)/.dev  ## Run the whole suite on a real server
 	@$(BIN)/python -m coverage erase
