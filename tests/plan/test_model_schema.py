@@ -539,6 +539,31 @@ def test_what_a_factory_gives_is_not_known(annotation: Any, factory: Any, codes:
     assert field_of(annotation, Field(default_factory=factory, validate_default=True))[1] == []
 
 
+class Unlike(BaseModel):
+    """A model that holds what it does not declare."""
+
+    made: str = Field(default_factory=lambda: 5)  # type: ignore[assignment]
+    changed: int = 0
+    assigned: int = 0
+
+    @field_validator("changed")
+    @classmethod
+    def as_text(cls, value):  # (no annotation says that the type is another one now)
+        return str(value)
+
+
+@pytest.mark.parametrize("name", ["made", "changed", "assigned"])
+def test_pydantic_warns_of_the_values_that_are_refused_though_a_model_dumps_them(name: str) -> None:
+    """A value that is not of its field's declared type is refused, and the dump says of it that it is none."""
+    model = Unlike(made="", changed=1) if name == "changed" else Unlike() if name == "made" else Unlike(made="")
+    if name == "assigned":
+        model.assigned = "5"  # type: ignore[assignment]
+    with pytest.warns(UserWarning, match=r"Expected `(int|str)`"):
+        document = to_document(model)
+    fields = model_schema(Unlike, by_alias=True)[0]["properties"]
+    assert [each for each in fields if not admits(fields[each], document[each])] == [name]
+
+
 def test_null_that_a_serializer_leaves_is_taken() -> None:
     """With when_used="unless-none", null is written as it is: in fields that take it, by annotation or by default."""
     as_float = PlainSerializer(float, return_type=float, when_used="unless-none")
