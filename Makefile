@@ -47,6 +47,7 @@ check: $(VENV)/.dev  ## Lint, types, generated files, purity, exports, typed API
 	$(BIN)/python tools/generate_sync.py --check
 	$(BIN)/python -m mypy
 	$(BIN)/python -m basedpyright
+	$(BIN)/python -m basedpyright --verifytypes mongopatterns --ignoreexternal
 	$(BIN)/python -m pytest -q -p no:randomly tests/plan/test_purity.py tests/plan/test_exports.py tests/typed
 
 generate: $(VENV)/.dev  ## Write the synchronous twins from the asynchronous sources

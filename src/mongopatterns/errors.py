@@ -308,8 +308,8 @@ class RepeatedCommands(MongoPatternsError, AssertionError):
         sites: dict[str, dict[str, int]] | None = None,
     ) -> None:
         super().__init__(message)
-        self.counts = counts or {}
-        self.sites = sites or {}
+        self.counts: dict[str, int] = counts or {}
+        self.sites: dict[str, dict[str, int]] = sites or {}
 
 
 def may_have_applied(error: BaseException) -> bool:

@@ -57,12 +57,14 @@ class Where:
         if not isinstance(where, Mapping):
             raise UsageError("where", f"expected a filter, got {where!r:.100}")
         self._where = copied(where)  # nobody else can change it
-        self.params = frozenset(_params_of_filter(where))
+        self.params: frozenset[str] = frozenset(_params_of_filter(where))
         try:
             encode(self.bound(dict.fromkeys(self.params, ())), codec_options=ANY_UUID)
         except (InvalidDocument, OverflowError, UnicodeError) as error:
             raise UsageError("where", f"cannot be sent: {error}") from None
-        self.equal = tuple(path for path, test in where.items() if not path.startswith("$") and is_equality(test))
+        self.equal: tuple[str, ...] = tuple(
+            path for path, test in where.items() if not path.startswith("$") and is_equality(test)
+        )
 
     def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the filter with the values of a call."""

@@ -15,7 +15,7 @@ class Histogram:
     """Count seconds by the smallest bound that they do not exceed."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds: float = 0.0
         self._counts = [0] * (len(BOUNDS) + 1)
 
     def add(self, seconds: float) -> None:

@@ -29,6 +29,8 @@ class AsyncAck(Item):
 
     __slots__ = ()
 
+    waiters: list[Future[None]] | None
+
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the acknowledgement, as long as it takes."""
         if not self.done:

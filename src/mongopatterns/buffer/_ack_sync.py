@@ -29,6 +29,8 @@ class Ack(Item):
 
     __slots__ = ()
 
+    waiters: list[Lock] | None
+
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the acknowledgement.
 
@@ -62,7 +64,7 @@ class Ack(Item):
         """Wait no more, if it is not known by now what came of it: then a failure is a dead letter."""
         with _LOCK:
             if self._is_open():
-                self.waiters = [each for each in self.waiters if each is not waiter] or None
+                self.waiters = [each for each in self.waiters or () if each is not waiter] or None
             return self._is_open()
 
     def _is_open(self) -> bool:

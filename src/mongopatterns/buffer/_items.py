@@ -65,9 +65,9 @@ class Target:
     __slots__ = ("codec_options", "collection", "name")
 
     def __init__(self, name: str, collection: Any, codec_options: CodecOptions[Any]) -> None:
-        self.name = name
-        self.collection = collection
-        self.codec_options = codec_options
+        self.name: str = name
+        self.collection: Any = collection
+        self.codec_options: CodecOptions[Any] = codec_options
 
 
 class Item:
@@ -108,20 +108,20 @@ class Item:
     def __init__(
         self, target: Target, kind: str, key: Any, body: Any, size: int, *, field: str = "_id", upsert: bool = False
     ) -> None:
-        self.target = target
-        self.kind = kind
-        self.field = field
-        self.key = key
+        self.target: Target = target
+        self.kind: str = kind
+        self.field: str = field
+        self.key: Any = key
         # (bytes know their hash, and no other key has bytes for its identity)
         known = key if type(key) is str else key.binary if type(key) is ObjectId else None
-        self.identity = bson_identity(key, target.codec_options) if known is None else known
-        self.body = body
-        self.upsert = upsert
-        self.size = size
-        self.number = 0
+        self.identity: Any = bson_identity(key, target.codec_options) if known is None else known
+        self.body: Any = body
+        self.upsert: bool = upsert
+        self.size: int = size
+        self.number: int = 0
         self.place: int | None = None
         self.error: BaseException | None = None
-        self.done = False
+        self.done: bool = False
         self.waiters: Any = None
 
     @property

@@ -88,7 +88,7 @@ class CommandCount(CommandListener):
     """Count the commands of a client."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.total: int = 0
         self._lock = threading.Lock()
 
     @override

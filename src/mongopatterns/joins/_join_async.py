@@ -58,7 +58,7 @@ class AsyncJoin:
         strategy: Strategy = "auto",
         on_missing_index: OnMissingIndex = "warn",
     ) -> None:
-        self.spec = checked(spec)
+        self.spec: JoinSpec = checked(spec)
         self._collection = _reader(target, spec.collection)
         self._plan = JoinPlan(
             spec,

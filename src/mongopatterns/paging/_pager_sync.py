@@ -46,7 +46,7 @@ class Pager:
     def __init__(
         self, target: driver.Target, spec: PagerSpec, *, secret: str | bytes | Sequence[str | bytes] | None = None
     ) -> None:
-        self.spec = checked(spec)
+        self.spec: PagerSpec = checked(spec)
         collection: Any = driver.bind(target, spec.collection, Durability.MAJORITY)
         collection = collection.with_options(codec_options=exact(collection.codec_options))
         self._plan = PagerPlan(spec, collection.name, secret=secret, codec_options=collection.codec_options)

@@ -49,7 +49,7 @@ class Report:
         allow_disk_use: bool | None = None,
         secret: Any = None,
     ) -> None:
-        self.spec = checked(spec)
+        self.spec: ReportSpec = checked(spec)
         collection: Any = driver.bind(target, spec.collection, Durability.MAJORITY, read_preference)
         self._collection = collection.with_options(codec_options=exact(collection.codec_options))
         self._plan = ReportPlan(

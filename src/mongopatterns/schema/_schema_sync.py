@@ -39,7 +39,7 @@ class Schema:
     """
 
     def __init__(self, target: DatabaseLike[Any], spec: SchemaSpec) -> None:
-        self.spec = checked(target, spec)
+        self.spec: SchemaSpec = checked(target, spec)
         bound: Any = driver.bind(target, "schema", Durability.MAJORITY)
         self._collection = bound
         self._plan = SchemaPlanner(spec, bound.database.name, bound.codec_options)
