@@ -1,0 +1,1 @@
+"""Watch parties: rooms with codes, seats, a chat and reactions."""
