@@ -1,0 +1,1 @@
+"""Limit and report the minutes of a live-subtitling service."""
