@@ -1,0 +1,1 @@
+"""An application of mongopatterns: books whose questions are answered."""
