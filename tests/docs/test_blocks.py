@@ -4,12 +4,13 @@ One page is one test, so that its blocks run in their order and share their name
 types them. What a page may use, and what it means here:
 
 * `await` at the top level: the blocks of a page run on one event loop, as in `python -m asyncio`.
-* `mongodb://localhost:27017` is the test server, and the database `["app"]` is one of the page's own. What is
-  printed is read the other way round.
+* `mongodb://localhost:27017` is the test server, and the database `["app"]`, or `database="app"`, is one of the page's
+  own. What is printed is read the other way round.
 * A block in a tab shares the page's names. The first tab of a page is its main line; every other tab has its
   own database, and its own version of the names that it sets.
 * A block with a title, such as `title="test_quota.py"`, is a file. It is written to the page's project and run
-  there: a test by pytest, a script as a script, and a module is imported.
+  there: a test by pytest, a script as a script, and a module is imported. A script that serves is left to run until the
+  page ends, at a free port in the place of `8000`.
 * A block of `text` with the title `Output` is what the block before it printed; `...` stands for anything.
 * `<!-- not executed: reason -->` on the line before a block exempts it.
 """
@@ -26,8 +27,9 @@ import inspect
 import io
 import os
 import re
-import runpy
 import secrets
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -49,7 +51,8 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 SERVER = "mongodb://localhost:27017"
-DATABASE = '["app"]'
+DATABASES = ('["app"]', 'database="app"')
+PORT = "8000"
 # How many blocks a reader may find that nobody executes.
 MOST_EXEMPT = 3
 
@@ -136,6 +139,8 @@ class Run:
         self._tabs: list[str] = []
         self._clients: dict[int, Any] = {}
         self._printed: str | None = None
+        self._served: list[subprocess.Popen[bytes]] = []
+        self._port = PORT
         self._loop = asyncio.new_event_loop()
 
     def databases(self) -> list[str]:
@@ -143,6 +148,9 @@ class Run:
 
     def close(self) -> None:
         """Close what the page left open: readers see no clean-up in every block."""
+        for server in self._served:
+            server.terminate()
+            assert server.wait(timeout=30) in (0, -signal.SIGTERM), "the server did not end in order"
         for client in self._clients.values():
             closing = client.close()
             if inspect.isawaitable(closing):
@@ -204,30 +212,47 @@ class Run:
         return self._tabs.index(tab)
 
     def _localized(self, block: Block) -> str:
-        database = f"docs_{self._run}_{self._place(block.tab)}"
-        return block.source.replace(SERVER, self._uri).replace(DATABASE, f'["{database}"]')
+        source = block.source.replace(SERVER, self._uri).replace(PORT, self._port)
+        for database in DATABASES:
+            source = source.replace(database, database.replace("app", f"docs_{self._run}_{self._place(block.tab)}"))
+        return source
 
     def _run_file(self, block: Block) -> None:
         file = self._project / str(block.title)
         file.parent.mkdir(parents=True, exist_ok=True)
+        is_server = "uvicorn.run(" in block.source
+        if is_server:
+            self._port = _free_port()
         file.write_text(self._localized(block))
-        is_test = file.name.startswith("test_")
-        if not is_test and "__main__" not in block.source:
-            if file.suffix == ".py":
-                runpy.run_path(str(file))
+        if file.suffix != ".py":
             return
-        how = ["-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"] if is_test else ["-W", "error"]
+        if file.name.startswith("test_"):
+            how = ["-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", file.name]
+        elif "__main__" in block.source:
+            how = ["-W", "error", file.name]
+        else:
+            how = ["-W", "error", "-c", f"import {file.stem}"]
+        environment = {**os.environ, "MONGOPATTERNS_TEST_URI": self._uri}
+        command = [sys.executable, *how]
+        if is_server:
+            self._serve(subprocess.Popen(command, cwd=file.parent, env=environment))
+            return
         done = subprocess.run(
-            [sys.executable, *how, file.name],
-            cwd=file.parent,
-            env={**os.environ, "MONGOPATTERNS_TEST_URI": self._uri},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
+            command, cwd=file.parent, env=environment, capture_output=True, text=True, check=False, timeout=120
         )
         assert done.returncode == 0, f"{block.title} failed:\n{done.stdout}{done.stderr}"
         self._printed = done.stdout
+
+    def _serve(self, server: subprocess.Popen[bytes]) -> None:
+        """Wait until a server of the page takes connections; it runs until the page ends."""
+        self._served.append(server)
+        until = time.monotonic() + 60
+        while True:
+            assert server.poll() is None, "the server has ended"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(self._port))):
+                return
+            assert time.monotonic() < until, "the server takes no connections"
+            time.sleep(0.05)
 
     def _compare(self, block: Block) -> None:
         assert self._printed is not None, "no block before this one printed anything"
@@ -250,6 +275,12 @@ class _Inheriting(dict[str, Any]):
         for name, value in self._main.items():
             if name not in self or self[name] is self._taken.get(name):
                 self[name] = self._taken[name] = value
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 async def _wait_for(something: Any) -> Any:
