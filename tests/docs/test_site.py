@@ -1,7 +1,8 @@
-"""The site: it builds strictly, loads nothing from elsewhere, and its reference has every public name."""
+"""The site: it builds strictly, loads nothing from elsewhere, links lead somewhere, and every public name is in it."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from markdown.extensions.toc import slugify
@@ -19,7 +21,9 @@ import mongopatterns.typing
 
 ROOT = Path(__file__).parents[2]
 # Pages that are read as files too, where no build checks their links.
-PLAIN_PAGES = ["README.md", "CHANGELOG.md"]
+PLAIN_PAGES = sorted(
+    str(page.relative_to(ROOT)) for pattern in ("*.md", "examples/**/*.md") for page in ROOT.glob(pattern)
+)
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # Where a name is documented: under the last of these that has it.
@@ -53,6 +57,7 @@ class _Elements(HTMLParser):
     def __init__(self, page: Path) -> None:
         super().__init__()
         self.loaded: list[str] = []
+        self.links: list[str] = []
         self.anchors: set[str] = set()
         self.classes: set[str] = set()
         self.feed(page.read_text(encoding="utf-8"))
@@ -61,32 +66,72 @@ class _Elements(HTMLParser):
         attributes = {name: value or "" for name, value in attrs}
         self.anchors.add(attributes.get("id", ""))
         self.classes.update(attributes.get("class", "").split())
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
         if tag == "link" and attributes.get("rel") not in ("canonical", "prev", "next", "edit"):
             self.loaded.append(attributes.get("href", ""))
         if tag in ("script", "img", "iframe", "source", "video", "audio", "embed", "object"):
             self.loaded += [attributes[name] for name in ("src", "data") if name in attributes]
 
 
-def test_nothing_is_loaded_from_another_host(site: Path) -> None:
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, _Elements]:
+    """Read every page of the site."""
+    return {page: _Elements(page) for page in site.rglob("*.html")}
+
+
+def test_nothing_is_loaded_from_another_host(site: Path, pages: dict[Path, _Elements]) -> None:
     """A page can be read without a network: no fonts, scripts, styles or pictures of others."""
-    pages = [_Elements(page) for page in site.rglob("*.html")]
     assert pages
-    assert [url for page in pages for url in page.loaded if re.match(r"(https?:)?//", url)] == []
-    assert not any("mermaid" in page.classes for page in pages), "the theme would fetch a library for diagrams"
+    assert [url for page in pages.values() for url in page.loaded if re.match(r"(https?:)?//", url)] == []
+    assert not any("mermaid" in page.classes for page in pages.values()), "the theme would fetch a library for diagrams"
     for style in site.rglob("*.css"):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8"))
 
 
+def test_every_internal_link_of_the_site_leads_somewhere(site: Path, pages: dict[Path, _Elements]) -> None:
+    """A link to a page, a file or a heading of the site finds it, also one of a docstring or of the theme."""
+    found = 0
+    for page, elements in pages.items():
+        for link in elements.links:
+            path, _, anchor = unquote(link).partition("#")
+            if re.match(r"[a-z]+:|//", path) or (page.name == "404.html" and path.startswith("/")):
+                continue
+            target = (page.parent / path).resolve() if path else page
+            target = target / "index.html" if target.is_dir() else target
+            where = f"{page.relative_to(site)} links to {link}"
+            assert target.is_relative_to(site), where
+            assert target.is_file(), where
+            assert not anchor or target.suffix != ".html" or anchor in pages[target].anchors, where
+            found += 1
+    assert found > 1000
+
+
 @pytest.fixture(scope="module")
-def documented(site: Path) -> set[str]:
-    """Collect the anchors of the reference."""
-    return {anchor for page in (site / "reference").rglob("*.html") for anchor in _Elements(page).anchors}
+def documented(site: Path, pages: dict[Path, _Elements]) -> dict[str, list[str]]:
+    """Collect the anchors of the reference, with the pages that have them."""
+    anchors: dict[str, list[str]] = {}
+    for page in sorted((site / "reference").rglob("*.html")):
+        for anchor in pages[page].anchors:
+            anchors.setdefault(anchor, []).append(page.parent.name)
+    return anchors
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC.values()))
-def test_the_reference_has_every_public_name(name: str, documented: set[str]) -> None:
-    """What can be imported can be looked up."""
-    assert name in documented
+def test_the_reference_has_every_public_name(name: str, documented: dict[str, list[str]]) -> None:
+    """What can be imported can be looked up, in one place."""
+    assert len(documented.get(name, ())) == 1, f"{name} is documented on {documented.get(name, 'no page')}"
+
+
+def test_the_search_finds_pages_and_public_names(site: Path) -> None:
+    """What a reader types into the search is in its index: each page, and each name of the reference."""
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))["docs"]
+    assert {entry["location"].partition("#")[0] for entry in index} >= {
+        "" if page.stem == "index" else f"{page.relative_to(ROOT / 'docs').with_suffix('').as_posix()}/"
+        for page in (ROOT / "docs").rglob("*.md")
+    }
+    titles = " ".join(entry["title"] for entry in index)
+    assert [name for name in mongopatterns.__all__ if name not in titles] == []
 
 
 def test_every_page_is_in_the_navigation(site: Path) -> None:
