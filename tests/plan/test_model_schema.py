@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import inspect
 import ipaddress
 import re
 import uuid
@@ -54,6 +55,8 @@ from mongopatterns.schema._model_patterns import server_pattern
 from mongopatterns.schema._model_schema import model_schema
 from mongopatterns.schema._schema_parts import admits, any_of, enum_of, lengths, nullable, types_of
 
+# What the oldest Pydantic that is allowed has no word for.
+HAS_ASCII = "ascii_only" in inspect.signature(StringConstraints).parameters
 WHOLE = ["int", "long"]
 NUMBER = ["double", "int", "long"]
 FINITE = {"not": {"enum": [Decimal128("NaN"), Decimal128("Infinity"), Decimal128("-Infinity")]}}
@@ -214,7 +217,7 @@ TYPES: list[tuple[Any, Any]] = [
     (dt.time, "string"),
     (dt.timedelta, NUMBER),
     (uuid.UUID, "binData"),
-    (None, "null"),
+    (type(None), "null"),
     (Path, "string"),
     (ipaddress.IPv4Address, "string"),
     (ipaddress.IPv6Network, "string"),
@@ -295,6 +298,9 @@ SHAPES: list[tuple[Any, Any]] = [
     (Mapping[str, Any], {"bsonType": "object"}),
     (defaultdict[str, int], {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}}),
     (Counter[str], {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}}),
+    (Annotated[dict[str, int], AfterValidator(Counter)],
+     {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}}),
+    (Annotated[list[str], AfterValidator(Counter)], {"bsonType": "object"}),
     (Annotated[dict[str, int], Field(min_length=1)],
      {"bsonType": "object", "additionalProperties": {"bsonType": WHOLE}, "minProperties": 1}),
     (Inner, {"bsonType": "object", "required": ["n"], "properties": {"n": {"bsonType": WHOLE}}}),
@@ -384,7 +390,7 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[str, CleanText(max_length=3), Field(pattern="^a"), Field(pattern="b$")],
      {"bsonType": "string", "maxLength": 3, "pattern": "^a"}, ["steps"]),
     (UUID4, {"bsonType": "binData"}, ["uuid-version"]),
-    (Annotated[str, StringConstraints(ascii_only=True)], {"bsonType": "string"}, ["pattern"]),
+    *([(Annotated[str, StringConstraints(ascii_only=True)], {"bsonType": "string"}, ["pattern"])] if HAS_ASCII else []),
     (Annotated[int, Field(le=10**400)], {"bsonType": WHOLE}, ["bound"]),
     (Annotated[Decimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),
     (Annotated[StoredDecimal, Field(ge=Decimal("1." + "1" * 40))], DECIMAL, ["bound"]),

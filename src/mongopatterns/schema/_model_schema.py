@@ -360,10 +360,11 @@ class _Walk:
 
     def _function_after(self, node: Node, say: Say) -> Schema:
         code = function(node)
-        if isinstance(code, type):  # (the value becomes an instance, such as of a path)
+        counted = code is Counter and node["schema"]["type"] == "dict"  # (a Counter of a model, before Pydantic 2.14)
+        if isinstance(code, type) and not counted:  # (the value becomes an instance, such as of a path)
             return of_class(code, say)
         schema = self.of(node["schema"], say)
-        if isinstance(code, attrgetter):  # (`use_enum_values`)
+        if isinstance(code, attrgetter) or counted:  # (`use_enum_values`)
             return schema
         if isinstance(code, partial) and is_pydantics(code):
             if code.keywords.keys() <= _LENGTH_NAMES:
