@@ -9,6 +9,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from mongopatterns.typing import AsyncCollectionLike, AsyncDatabaseLike, Durabil
 T = TypeVar("T")
 
 _HELLO_SECONDS = 5
+_COMMIT_SECONDS = 120  # as PyMongo's `with_transaction`
 
 Lock = asyncio.Lock
 
@@ -79,6 +81,33 @@ async def together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def transaction(session: Any, work: Callable[[Any], Awaitable[T]], *options: Any) -> T:
+    """Do something in a transaction, again until it is known to be committed.
+
+    That is what `with_transaction` does. Motor's commits where it leaves a context of its own, and repeats no commit.
+    """
+    results: list[T] = []
+
+    async def noted(session: Any) -> T:
+        results[:] = [await work(session)]
+        return results[0]
+
+    give_up, unknown = monotonic() + _COMMIT_SECONDS, False
+    while True:
+        try:
+            if not unknown:
+                result: T = await session.with_transaction(noted, *options)
+                return result
+            await session.commit_transaction()
+        except PyMongoError as error:  # noqa: PERF203  # each attempt has an error of its own
+            unknown = error.has_error_label("UnknownTransactionCommitResult")
+            again = unknown or error.has_error_label("TransientTransactionError")
+            if not again or error.timeout or monotonic() >= give_up:
+                raise
+        else:
+            return results[0]
 
 
 async def in_thread(function: Callable[[], T]) -> T:

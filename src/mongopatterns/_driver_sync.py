@@ -100,6 +100,12 @@ def _make(call_: Callable[[], T], told: Future[T]) -> None:
         told.set_exception(error)
 
 
+def transaction(session: Any, work: Callable[[Any], T], *options: Any) -> T:
+    """Do something in a transaction, again until it is known to be committed."""
+    result: T = session.with_transaction(work, *options)
+    return result
+
+
 def in_thread(function: Callable[[], T]) -> T:
     """Call a function that may take its time: here, in the caller's own thread."""
     return function()

@@ -633,6 +633,26 @@ def test_a_transaction_is_repeated_by_the_driver(db: Any, mongopatterns_server: 
     assert counts(db, "questions", "responses") == [0, 0]
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        {"errorCode": 251, "errorLabels": ["TransientTransactionError"]},
+        {"closeConnection": True},
+        {"writeConcernError": {"code": 64, "errmsg": "waiting timed out"}},
+    ],
+    ids=["gone", "answer lost", "write concern not met"],
+)
+def test_a_commit_is_repeated_until_it_is_known(db: Any, mongopatterns_server: Any, lost: Any) -> None:
+    """A commit that is lost with its primary, or whose answer is lost, raises nothing: all is deleted, counted once."""
+    cascade = bind(db)
+    questions(db, 3)
+    data = {"failCommands": ["commitTransaction"], **lost}
+    with mongopatterns_server.fail_point("failCommand", mode={"times": 3}, data=data):
+        result = cascade.delete({}, transaction=True)
+    assert result == CascadeResult({"questions": 3, "responses": 6}, 0, 1)
+    assert counts(db, "questions", "responses") == [0, 0]
+
+
 def test_a_transaction_meets_a_change(db: Any) -> None:
     """A parent that is changed before its transaction deletes it makes the driver repeat it: nothing is left behind."""
     cascade = bind(db)

@@ -187,8 +187,8 @@ class AsyncCascade:
             return await self._carry_out(command.run(), session)
 
         try:
-            return await session.with_transaction(
-                attempt, ReadConcern("snapshot"), self._top.write_concern, ReadPreference.PRIMARY
+            return await driver.transaction(
+                session, attempt, ReadConcern("snapshot"), self._top.write_concern, ReadPreference.PRIMARY
             )
         except OperationFailure as error:
             refuse_standalone(error)

@@ -189,8 +189,8 @@ class Cascade:
             return self._carry_out(command.run(), session)
 
         try:
-            return session.with_transaction(
-                attempt, ReadConcern("snapshot"), self._top.write_concern, ReadPreference.PRIMARY
+            return driver.transaction(
+                session, attempt, ReadConcern("snapshot"), self._top.write_concern, ReadPreference.PRIMARY
             )
         except OperationFailure as error:
             refuse_standalone(error)
