@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from markdown.extensions.toc import slugify
 import mongopatterns
 import mongopatterns.testing
 import mongopatterns.typing
+from mongopatterns import errors
 
 ROOT = Path(__file__).parents[2]
 # Pages that are read as files too, where no build checks their links.
@@ -121,6 +123,17 @@ def documented(site: Path, pages: dict[Path, _Elements]) -> dict[str, list[str]]
 def test_the_reference_has_every_public_name(name: str, documented: dict[str, list[str]]) -> None:
     """What can be imported can be looked up, in one place."""
     assert len(documented.get(name, ())) == 1, f"{name} is documented on {documented.get(name, 'no page')}"
+
+
+def test_the_tree_of_errors_is_the_one_in_the_source() -> None:
+    """The picture on the page is that of the module, and has every error."""
+    fence = re.compile(r"```(?:text)?\n(MongoPatternsError\n.*?)```", re.DOTALL)
+    [tree] = fence.findall((ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8"))
+    assert [tree] == fence.findall(inspect.getdoc(errors) or "")
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert {value.__name__ for value in classes if issubclass(value, errors.MongoPatternsError)} == set(
+        re.findall(r"^[│├└─\s]*(\w+)", tree, re.MULTILINE)
+    )
 
 
 def test_the_search_finds_pages_and_public_names(site: Path) -> None:
