@@ -44,7 +44,7 @@ def main() -> None:
         print("u0:", usage["calls"], "calls for", usage["cost"])
         print("dead letters:", [(letter.operation, letter.key) for letter in letters])
         stats = buffer.stats
-        print("a hundredth as many batches, or fewer:", stats.batches * 100 <= stats.accepted)
+        print("a tenth as many batches, or fewer:", stats.batches * 10 <= stats.accepted)
 
         # Billing: never lost, never counted twice, though the process may be killed at any moment.
         with (

@@ -162,11 +162,11 @@ def _type_adapter(model: Any) -> Any:
 def to_document(model: Any) -> dict[str, Any]:
     """Return a model as the document that is stored: by its aliases, and of types that every driver can encode.
 
-    It is `model.model_dump(by_alias=True)`, in which a Decimal becomes a Decimal128, an enum its value, a date the
-    midnight in UTC at which it begins, a time of day its ISO text, a timedelta its seconds, a UUID the standard binary
-    form, a set or a tuple a list, and a path, an IP address or a URL its text. Keys of dicts become text. So a
-    validator that is made from the model takes the document. An `_id` that is None is left out, so that the driver
-    makes one: the server would store null, and take it once.
+    It is `model.model_dump(by_alias=True)`, in which a Decimal becomes a Decimal128, an enum its value, a datetime one
+    of whole milliseconds (as it will be read), a date the midnight in UTC at which it begins, a time of day its ISO
+    text, a timedelta its seconds, a UUID the standard binary form, a set or a tuple a list, and a path, an IP address
+    or a URL its text. Keys of dicts become text. So a validator that is made from the model takes the document. An
+    `_id` that is None is left out, so that the driver makes one: the server would store null, and take it once.
 
     Args:
         model: A Pydantic model or a dataclass; or a dict, such as a dump with options of your own.
@@ -251,7 +251,7 @@ def _stored_moment(value: dt.datetime, path: str) -> dt.datetime:
     if value.utcoffset() is None:
         problem = "is a naive datetime, which would be stored as if it were UTC"
         raise _unstorable(path, f"{problem}: give it a zone, and annotate the field with pydantic.AwareDatetime")
-    return value
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)  # (as the driver does)
 
 
 def _stored_date(value: dt.date, path: str) -> dt.datetime:

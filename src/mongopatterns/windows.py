@@ -85,9 +85,9 @@ def length_name(length: dt.timedelta) -> str:
 
 
 def nominal_seconds(name: str) -> int | None:
-    """Return how long a window of that name usually is in seconds; None if that differs, as with months."""
+    """Return how long a window of that name usually is in seconds, rounded up; None if that differs, as with months."""
     if match := re.fullmatch(r"(\d+)(ms|[dhms])", name):
-        return int(match[1]) * _NAMES[match[2]] // 1000
+        return -(-int(match[1]) * _NAMES[match[2]] // 1000)
     return _NOMINAL.get(name)
 
 

@@ -334,12 +334,29 @@ def test_a_level_of_another_period_is_the_same_number_of_hits() -> None:
         assert reader.standing("alice", {"at": NOON, "level": level, "per": per}, NOON).load == expected
 
 
+@pytest.mark.parametrize(
+    ("rate", "burst", "policy", "header"),
+    [
+        (Rate(30, per=60), 5, "10s", '"10s";q=5;w=10'),
+        (Rate(30, per=60), 30, "1m", '"1m";q=30;w=60'),
+        (Rate(2, per=60), 10, "5m", '"5m";q=10;w=300'),
+        (Rate(7, per=60), 5, "42858ms", '"42858ms";q=5;w=43'),
+    ],
+)
+def test_a_bucket_tells_in_which_time_its_burst_comes_again(rate: Any, burst: int, policy: str, header: str) -> None:
+    """Whoever takes so much in so much time, as the header says, is admitted at the rate, and never above it."""
+    spec = RateLimiterSpec("limits", rate, algorithm="token_bucket", burst=burst)
+    decision = spec.read({"_id": "alice"}, now=NOON)
+    assert (decision.policy, decision.limit) == (policy, burst)
+    assert decision.headers()["RateLimit-Policy"] == header
+
+
 @every_algorithm
 def test_the_verdict_of_a_hit_is_a_rate_decision(algorithm: Any) -> None:
     """Its headers are plain text, and require() raises with the verdict on it."""
     spec = spec_of(algorithm, 2.5, per=1.5)
     decision = spec.read({"_id": "alice"}, 3, now=NOON)
     assert isinstance(decision, RateDecision)
-    assert decision.headers() == {"RateLimit-Policy": '"1500ms";q=2;w=1', "RateLimit": '"1500ms";r=2;t=0'}
+    assert decision.headers() == {"RateLimit-Policy": '"1500ms";q=2;w=2', "RateLimit": '"1500ms";r=2;t=0'}
     with pytest.raises(LimitExceeded, match=r"at most 2\.5 in 1500ms, 2 left; it will not fit later either"):
         decision.require()

@@ -76,6 +76,10 @@ def stored(value: Any) -> Any:
         (NOON, NOON),
         (dt.date(2026, 3, 4), dt.datetime(2026, 3, 4, tzinfo=dt.timezone.utc)),
         (dt.time(12, 30), "12:30:00"),
+        (
+            dt.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=dt.timezone.utc),
+            dt.datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=dt.timezone.utc),
+        ),
         (dt.timedelta(minutes=1.5), 90.0),
         (UNIQUE, Binary(UNIQUE.bytes, 4)),
         (Colour.RED, "red"),

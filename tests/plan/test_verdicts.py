@@ -325,12 +325,12 @@ def test_headers_of_a_quota() -> None:
         ("36h", '"36h";q=7;w=129600'),
         ("90s", '"90s";q=7;w=90'),
         ("2d", '"2d";q=7;w=172800'),
-        ("1500ms", '"1500ms";q=7;w=1'),
-        ("500ms", '"500ms";q=7'),
+        ("1500ms", '"1500ms";q=7;w=2'),
+        ("500ms", '"500ms";q=7;w=1'),
     ],
 )
 def test_headers_name_how_long_a_window_lasts(name: str, policy: str) -> None:
-    """The policy says the window's seconds where they are always the same whole number."""
+    """The policy says the window's seconds where they are always the same, rounded up: no client is told too much."""
     headers = decision(
         limit={name: Decimal("7.9")}, remaining={name: Decimal("0.9")}, resets_at={name: NOON + HOUR}
     ).headers()

@@ -315,7 +315,7 @@ def _amount(path: str, amount: Any) -> Any:
     else:
         negative = isinstance(amount, (int, float)) and not isinstance(amount, bool) and amount < 0
         size = -amount if negative else amount
-    value = amount_value(argument, size)
+    value = amount_value(argument, size, zero=True)
     if not negative:
         return value
     return -value if isinstance(value, int) else type(value)(value.to_decimal().copy_negate())

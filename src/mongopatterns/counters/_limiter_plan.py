@@ -9,6 +9,7 @@ bucket, the time that it was drained to), `by` (the token of the call that made 
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -71,7 +72,9 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
         self._pipeline = LimiterPipeline(self)
         self._reader = StateReader(spec, collection)
         self._at_once = spec.at_once
-        self._policy = length_name(dt.timedelta(milliseconds=spec.rate.milliseconds))
+        # (so much is admitted in the period; of a bucket, in the time in which its burst fills up again)
+        period = exact(spec.at_once) * spec.rate.milliseconds / exact(plain(spec.rate.limit))
+        self._policy = length_name(dt.timedelta(milliseconds=math.ceil(period)))
         self._updates: dict[Call, list[RawBSONDocument]] = {}
 
     # What is sent ..............................................................................................

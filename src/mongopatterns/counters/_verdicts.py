@@ -174,7 +174,8 @@ class RateDecision(LazyVerdict):
         retry_after: Seconds until the cost would fit if nobody else takes it; None if it is allowed, or never
             will fit.
         at: The server's time of the verdict (of this process, where a refused key has no document).
-        policy: The name of the limit: the length of its period.
+        policy: The name of the limit: the length of its period; of a token bucket, the time in which its burst fills
+            up again.
     """
 
     key: Any
