@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test check generate bench docs clean
+.PHONY: help demo app test check wheel oldest generate bench docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -36,10 +36,19 @@ demo: $(VENV)/.demo  ## Run the scenarios on a real replica set and print the ta
 app: $(VENV)/.dev  ## Run an application of examples/, with a server of its own: make app NAME=live_quotas
 	@$(BIN)/python -m examples $(NAME)
 
+# Tests wait for the server more than they compute: three workers, each with a server of its own, keep two cores busy.
 test: $(VENV)/.dev  ## Run the whole suite on a real server
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest --numprocesses=3 --dist=worksteal $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
+
+# Long runs of the mixed load, each of so many seconds in each flavour; the suite has a short one.
+.PHONY: chaos
+chaos: export CHAOS_SECONDS ?= 40
+chaos: export CHAOS_SEEDS ?= 1 2 3
+chaos: export CHAOS_PAGE ?= docs/explanation/faults.md
+chaos: $(VENV)/.dev  ## Let members fall and replies be lost under load for minutes, and write the table of faults
+	@$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
 
 check: $(VENV)/.dev  ## Lint, types, generated files, purity, exports, typed API
 	$(BIN)/python -m ruff check .
@@ -49,6 +58,12 @@ check: $(VENV)/.dev  ## Lint, types, generated files, purity, exports, typed API
 	$(BIN)/python -m basedpyright
 	$(BIN)/python -m basedpyright --verifytypes mongopatterns --ignoreexternal
 	$(BIN)/python -m pytest -q -p no:randomly tests/plan/test_purity.py tests/plan/test_exports.py tests/typed
+
+wheel: $(VENV)/.dev  ## Build, look at what was built, and run a part of the suite on the installed wheel (all: ARGS=tests)
+	@$(BIN)/python tools/check_wheel.py --python "$(PYTHON)" $(ARGS)
+
+oldest: $(VENV)/.dev  ## The same with the oldest dependencies that are allowed
+	@$(BIN)/python tools/check_wheel.py --oldest --python "$(PYTHON)" $(ARGS)
 
 generate: $(VENV)/.dev  ## Write the synchronous twins from the asynchronous sources
 	$(BIN)/python tools/generate_sync.py
