@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import bson
 import pytest
+from coverage import Coverage
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def pytest_sessionfinish() -> None:
+    """Keep what was covered: a worker that takes its time to end is killed, and would write nothing."""
+    if (coverage := Coverage.current()) is not None:
+        coverage.save()
 
 
 class Commands(CommandListener):
