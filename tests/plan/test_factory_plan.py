@@ -220,7 +220,7 @@ def test_no_error_shows_what_a_uri_holds(uri: str) -> None:
     [
         {"maxPoolSize": SECRET},
         {"maxPoolSize": [SECRET]},
-        {"readPreference": SECRET},
+        {"readConcernLevel": [SECRET]},
         {"authMechanism": SECRET, "bad_option": SECRET},
         {"tls": False, "tlsCertificateKeyFilePassword": SECRET, "ssl": True},
         {"password": SECRET, "maxpolsize": 5},
