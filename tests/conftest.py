@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 import bson
 import pytest
 from coverage import Coverage
+from hypothesis import settings
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# `make test ARGS="--hypothesis-profile=deep tests/stateful"`: the models are asked ten times as often.
+settings.register_profile("deep", max_examples=1000)
 
 
 def pytest_sessionfinish() -> None:

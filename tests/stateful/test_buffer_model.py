@@ -17,6 +17,8 @@ from pymongo.errors import BulkWriteError
 
 from mongopatterns import WriteBuffer
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 KEYS = st.integers(0, 2)
 PATHS = st.sampled_from(["a", "b", "c", "d.x", "d.y", "d", "t"])
 SMALL = st.integers(-3, 3).filter(bool)
@@ -48,7 +50,7 @@ operations = st.one_of(
     st.tuples(st.just("delete"), KEYS, st.none(), st.none()),
 )
 quick = settings(
-    max_examples=150,
+    max_examples=EXAMPLES * 3 // 4,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -43,6 +43,8 @@ from mongopatterns import (
     Waiting,
 )
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 START = dt.datetime(2026, 3, 4, 12, tzinfo=UTC)
 MS = dt.timedelta(milliseconds=1)
@@ -476,7 +478,7 @@ def test_a_capped_set_does_what_a_plain_model_does(mongopatterns_db: Any, kind: 
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         type("Machine", (CappedSetMachine,), attributes),
         settings=settings(
-            max_examples=50,
+            max_examples=EXAMPLES // 4,
             stateful_step_count=35,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -24,6 +24,8 @@ from pymongo import MongoClient
 from mongopatterns.conditions import check_condition, condition
 from mongopatterns.filters import Param, Where
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 OID = ObjectId("0123456789abcdef01234567")
 DAY = dt.datetime(2026, 3, 4)  # noqa: DTZ001  # as the client of these tests gives it back
 
@@ -150,7 +152,7 @@ def check(database: Any, stored: list[dict[str, Any]], where: dict[str, Any]) ->
 
 
 @settings(
-    max_examples=150,
+    max_examples=EXAMPLES * 3 // 4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -22,6 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mongopatterns import Documents, DocumentSpec, StateError
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 START = dt.datetime(2026, 3, 4, 12, tzinfo=UTC)
 AWARE: CodecOptions[Any] = CodecOptions(tz_aware=True, tzinfo=UTC)
@@ -251,14 +253,13 @@ class DocumentsMachine(RuleBasedStateMachine):
         assert stored == {str(document["_id"]): shape(document) for document in self.model.documents.values()}
 
 
-@pytest.mark.parametrize("examples", [100])
-def test_documents_do_what_a_plain_model_does(mongopatterns_db: Any, examples: int) -> None:
+def test_documents_do_what_a_plain_model_does(mongopatterns_db: Any) -> None:
     """Over random keys, values, calls and writes of others, every answer and all that is stored equal the model's."""
     machine = type("Machine", (DocumentsMachine,), {"database": staticmethod(lambda: mongopatterns_db)})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=examples,
+            max_examples=EXAMPLES // 2,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

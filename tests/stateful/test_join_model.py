@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 
 from mongopatterns import CountOf, Exists, Join, JoinSpec, Many, One, Param, SumOf, ValueOf
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 OID = ObjectId("0123456789abcdef01234567")
 LATER = ObjectId("0123456789abcdef01234568")
@@ -598,7 +600,7 @@ def test_the_ids_are_in_the_order_of_the_server(stored: Any) -> None:
     assert len(RANKS) == len(IDS)
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=EXAMPLES * 3 // 2)
 @given(cases, few_keys)
 def test_every_strategy_gives_what_nested_loops_give(stored: Any, case: Case, most: int) -> None:
     """Whatever is joined from whatever is stored: the same rows, in the same order, by every strategy."""
@@ -613,7 +615,7 @@ def test_every_strategy_gives_what_nested_loops_give(stored: Any, case: Case, mo
             assert len(set(parts_of_rows)) == len(parts_of_rows), f"{strategy}: rows share something"
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=EXAMPLES * 3 // 4)
 @given(cases, st.data())
 def test_rows_are_filtered_by_what_is_joined(stored: Any, case: Case, drawn: Any) -> None:
     """A filter on finished rows is applied before the page is cut, and the count is that of all pages."""
@@ -626,7 +628,7 @@ def test_rows_are_filtered_by_what_is_joined(stored: Any, case: Case, drawn: Any
         assert join.count(case.filter, params=case.params, joined=joined) == total, strategy
 
 
-@settings(quick, max_examples=80)
+@settings(quick, max_examples=EXAMPLES * 2 // 5)
 @given(cases)
 def test_every_call_gives_the_same_rows(stored: Any, case: Case) -> None:
     """Documents in hand, stages of one's own, one row, all rows in turn and their number: all as `find` says."""

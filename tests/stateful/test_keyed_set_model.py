@@ -18,6 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mongopatterns import DocumentNotFound, KeyedSet, KeyedSetSpec, StateError
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 # Values that are one member to the server have one mark.
 MEMBERS: list[tuple[Any, str]] = [
     (1, "one"),
@@ -220,14 +222,13 @@ def flat(document: dict[str, Any]) -> bytes:
     return encode(dict(sorted(document.items())))
 
 
-@pytest.mark.parametrize("examples", [150])
-def test_keyed_sets_do_what_a_plain_model_does(mongopatterns_db: Any, examples: int) -> None:
+def test_keyed_sets_do_what_a_plain_model_does(mongopatterns_db: Any) -> None:
     """Over random bounds, names, members, calls and edits, every verdict and every stored byte equals the model's."""
     machine = type("Machine", (KeyedSetMachine,), {"database": staticmethod(lambda: mongopatterns_db)})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=examples,
+            max_examples=EXAMPLES * 3 // 4,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

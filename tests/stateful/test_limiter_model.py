@@ -21,6 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mongopatterns import Rate, RateLimiter, RateLimiterSpec, StateError
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 START = dt.datetime(2026, 3, 4, 12, tzinfo=UTC)
 MS = dt.timedelta(milliseconds=1)
@@ -274,7 +276,7 @@ states = st.fixed_dictionaries({}, optional=fields) | st.one_of(
 
 
 @settings(
-    max_examples=250,
+    max_examples=EXAMPLES * 5 // 4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -316,14 +318,13 @@ def test_server_and_reader_agree_on_what_is_a_state(
     mongopatterns_db.drop_collection(name)
 
 
-@pytest.mark.parametrize("examples", [120])
-def test_a_limiter_does_what_a_plain_model_does(mongopatterns_db: Any, examples: int) -> None:
+def test_a_limiter_does_what_a_plain_model_does(mongopatterns_db: Any) -> None:
     """Over random rates, times, costs and calls, every verdict of every algorithm equals the model's."""
     machine = type("Machine", (LimiterMachine,), {"database": staticmethod(lambda: mongopatterns_db)})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=examples,
+            max_examples=EXAMPLES * 3 // 5,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

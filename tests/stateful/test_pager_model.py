@@ -36,6 +36,8 @@ from pymongo.errors import OperationFailure
 from mongopatterns import CountOf, Many, One, Pager, PagerSpec
 from mongopatterns.paging._pager_plan import PagerPlan
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 OPTIONS: CodecOptions[Any] = CodecOptions(
     tz_aware=True,
@@ -263,7 +265,7 @@ quick = settings(
 )
 
 
-@settings(quick, max_examples=200)
+@settings(quick, max_examples=EXAMPLES)
 @given(cases(), steps)
 def test_pages_are_parts_of_the_servers_order(
     store: Callable[[Case], Any], case: Case, walk: list[tuple[str, int | None]]
@@ -294,7 +296,7 @@ def test_pages_are_parts_of_the_servers_order(
         assert (page.next is not None) is known
 
 
-@settings(quick, max_examples=80)
+@settings(quick, max_examples=EXAMPLES * 2 // 5)
 @given(cases(), st.integers(1, 9))
 def test_a_stream_and_stages_give_all_rows(store: Callable[[Case], Any], case: Case, batch: int) -> None:
     """A stream is the whole of the server's order, in the batches that are asked for; so are the stages of a plan."""
@@ -395,7 +397,7 @@ class Crowd:
                 self.collection.delete_one({"_id": gone})
 
 
-@settings(quick, max_examples=80)
+@settings(quick, max_examples=EXAMPLES * 2 // 5)
 @given(st.data(), st.sampled_from([VALUES, FEW]), st.integers(1, 4), st.booleans())
 def test_rows_that_stay_are_given_once_while_others_come_and_go(
     store: Callable[[Case], Any], drawn: Any, pool: list[Any], limit: int, reading: bool
@@ -451,7 +453,7 @@ def test_rows_that_stay_are_given_once_while_others_come_and_go(
     assert len(set(back)) == len(back)
 
 
-@settings(quick, max_examples=40)
+@settings(quick, max_examples=EXAMPLES // 5)
 @given(
     st.data(),
     st.lists(

@@ -36,6 +36,8 @@ from mongopatterns import (
     Window,
 )
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 UNITS = ("hour", "day", "week", "month")
 SECOND, MINUTE, HOUR, DAY = (
@@ -928,7 +930,7 @@ def test_a_quota_does_what_a_plain_model_does(mongopatterns_db: Any) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=20,
+            max_examples=EXAMPLES // 10,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -936,7 +938,9 @@ def test_a_quota_does_what_a_plain_model_does(mongopatterns_db: Any) -> None:
     )
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES * 3 // 25, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
 @given(seed=st.integers(0, 2**64))
 def test_a_quota_does_so_for_long(mongopatterns_db: Any, seed: int) -> None:
     """The same over long walks, whose steps are all equally likely; a failure tells the seed and what was done."""

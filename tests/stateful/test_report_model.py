@@ -52,6 +52,8 @@ from mongopatterns import (
     Totals,
 )
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 MS, MINUTE, HOUR, DAY = (dt.timedelta(milliseconds=n) for n in (1, 60_000, 3_600_000, 86_400_000))
 MISSING: Any = ...  # (a copy of it is itself)
@@ -722,7 +724,7 @@ quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Hea
 seeds = st.integers(0, 2**48)
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=EXAMPLES * 3 // 2)
 @given(seeds)
 def test_every_branch_is_what_plain_python_makes_of_it(stored: Any, seed: int) -> None:
     """Whatever is stored and asked for: every branch is what loops over the documents give, by every strategy."""
@@ -765,7 +767,7 @@ def finished(measure: Any, value: Any) -> Any:
     return shown(sorted(told_, key=order) if isinstance(measure, CollectSet) else told_)
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=EXAMPLES * 3 // 2)
 @given(seeds)
 def test_parts_that_are_kept_and_merged_are_the_whole(stored: Any, seed: int) -> None:
     """What is kept of some documents, and merged later with what was kept of others, tells the same as all at once."""

@@ -17,6 +17,8 @@ from pymongo.errors import OperationFailure, WriteError
 from mongopatterns import CollectionSpec, Index, Schema, SchemaDrift, SchemaSpec, TimeSeries, UsageError, Validator
 from mongopatterns.schema import SchemaChangeKind
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 # A list under a hashed key, two lists in one document of a compound index, a place that is none.
 UNFIT_VALUES = {16766, 171, 16755}
 
@@ -121,7 +123,7 @@ def documents(draw: Any, spec: CollectionSpec) -> list[dict[str, Any]]:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES * 3 // 10, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_schema_over_any_other(mongopatterns_db: Any, data: st.DataObject) -> None:
     """After applying, nothing is left to change; a second schema over it ends so too, or says what stands in its way.
 

@@ -12,13 +12,14 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from bson import ObjectId
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from mongopatterns import SlotOutcome, Slots, SlotsSpec
+
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
 
 UTC = dt.timezone.utc
 START = dt.datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -170,14 +171,13 @@ class SlotsMachine(RuleBasedStateMachine):
             assert self.slots(1).size(owner, now=self.time) == len(living)
 
 
-@pytest.mark.parametrize("examples", [80])
-def test_slots_do_what_a_plain_model_does(mongopatterns_db: Any, examples: int) -> None:
+def test_slots_do_what_a_plain_model_does(mongopatterns_db: Any) -> None:
     """Over random caps, times, owners and calls, every verdict equals the model's."""
     machine = type("Machine", (SlotsMachine,), {"database": staticmethod(lambda: mongopatterns_db)})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=examples,
+            max_examples=EXAMPLES * 2 // 5,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -28,6 +28,8 @@ from pymongo.errors import BulkWriteError, WriteError
 from mongopatterns import CleanText, ObjectIdStr, SafeName, StoredDecimal, Validator, to_document
 from mongopatterns.schema._model_patterns import server_pattern
 
+EXAMPLES = settings.default.max_examples  # many more with --hypothesis-profile=deep
+
 UTC = dt.timezone.utc
 # One value of each kind that a field may wrongly hold.
 WRONG: dict[str, Any] = {
@@ -212,7 +214,7 @@ def use(collection: Any, validator: Validator) -> None:
     collection.delete_many({})
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES * 5 // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), model=whole_models)
 def test_what_a_model_dumps_is_stored_and_wrong_types_are_not(
     collection: Any, data: st.DataObject, model: Kind
@@ -234,7 +236,7 @@ def test_what_a_model_dumps_is_stored_and_wrong_types_are_not(
     assert [error["code"] for error in refused.value.details["writeErrors"]] == [121, 121, 121], refused.value.details
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES * 3 // 10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), model=models(leaves, least=2))
 def test_a_field_that_is_missing_is_refused_if_the_model_needs_it(
     collection: Any, data: st.DataObject, model: Kind
