@@ -292,14 +292,17 @@ def _apart(waves: Any, step: Step[ItemT]) -> Any:
 
 def _in_transaction(error: BaseException) -> BaseException:
     """Say what is not possible in a transaction."""
-    code = error.code if isinstance(error, OperationFailure) else None
+    if not isinstance(error, OperationFailure):
+        return error
+    code = error.code
     if code == _NO_TRANSACTIONS and "Transaction numbers" in str(error):
         told = DeploymentError(
             "delivery='exactly_once' needs transactions, which a single server has not: use a replica set, or "
             "delivery='at_least_once'"
         )
     elif code == _NOT_IN_TRANSACTION:
-        told = DeploymentError(f"delivery='exactly_once' writes in a transaction, where this is not possible: {error}")
+        why = (error.details or {}).get("errmsg", error)  # (its text has the whole reply)
+        told = DeploymentError(f"delivery='exactly_once' writes in a transaction, where this is not possible: {why}")
     elif code == _TOO_LARGE:
         told = DeploymentError("the batch, one transaction, is too large for the server's cache: lower max_bytes=")
     else:
