@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from mongopatterns.errors import DeploymentError, UsageError
+from mongopatterns.errors import DeploymentError, OutcomeUnknown, UsageError
 from mongopatterns.typing import Durability
 
 OLDEST_WIRE_VERSION = 13  # MongoDB 5.0
@@ -126,6 +126,23 @@ def deadline(timeout: float | None) -> AbstractContextManager[Any]:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
         raise UsageError("timeout", f"expected seconds greater than 0, at most {_LONGEST}, or None; got {timeout!r}")
     return pymongo.timeout(timeout)
+
+
+@contextmanager
+def after_a_write(session: Any) -> Iterator[None]:
+    """Mark the read that tells what a write has done: if it fails, the write was applied all the same.
+
+    In a transaction the driver's error is the truth: it ends the transaction, and the write with it.
+
+    Raises:
+        OutcomeUnknown: If the driver raises an error, and there is no transaction.
+    """
+    try:
+        yield
+    except PyMongoError as error:
+        if getattr(session, "in_transaction", False):
+            raise
+        raise OutcomeUnknown("the write was applied; what it did could not be read") from error
 
 
 def suspects_old_server(error: BaseException | None) -> bool:

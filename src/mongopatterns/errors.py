@@ -177,8 +177,8 @@ class DocumentNotFound(MongoPatternsError):
 class OutcomeUnknown(MongoPatternsError):
     """Report a call that was sent and whose answer never came: it is applied, or will be, or never was.
 
-    Raised where callers share a command (`combine=True`); and where the driver had to repeat a write, and the read that
-    would have told what it did failed. The error that caused it is its `__cause__`.
+    Raised where callers share a command (`combine=True`); and where a write was applied, and a read that would have
+    told what it did failed. The error that caused it is its `__cause__`.
     """
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson.codec_options import CodecOptions
+from pymongo.errors import OperationFailure
 
 from mongopatterns import (
     AsyncCappedSet,
@@ -23,8 +24,11 @@ from mongopatterns import (
     Leader,
     LeaveOutcome,
     MemberOutcome,
+    OutcomeUnknown,
     Waiting,
+    may_have_applied,
 )
+from mongopatterns._driver_async import settle
 from mongopatterns.testing import race
 
 if TYPE_CHECKING:
@@ -399,6 +403,40 @@ async def test_a_lost_reply_is_told_although_the_document_is_gone(db: Any, mongo
     (reply,) = await seats._sender.read(again, None, None)
     told = seats._plan.joined(call, reply, clock=NOON)
     assert (told.outcome, told.size, told.cap) == (J.JOINED, 2, 3)
+
+
+async def test_a_call_that_was_applied_is_never_told_as_refused(db: Any, mongopatterns_server: Any) -> None:
+    """Where the read after the write fails, even by a refusal of the server, the error says that it may be stored."""
+    seats = AsyncCappedSet(db, PLAIN)
+    refused = {"failCommands": ["aggregate"], "errorCode": 13}
+    with (
+        mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=refused),
+        pytest.raises(OutcomeUnknown) as caught,
+    ):
+        await seats.join_many(1, [{"id": "a"}, {"id": "b"}])
+    assert may_have_applied(caught.value)
+    assert isinstance(caught.value.__cause__, OperationFailure)
+    assert ids((await stored(db))["seats"]) == ["a", "b"]
+
+
+async def test_a_read_that_ends_a_transaction_has_it_run_again(client: Any, db: Any, mongopatterns_server: Any) -> None:
+    """In a transaction the error of the read after the write is the driver's, which `with_transaction` answers."""
+    seats = AsyncCappedSet(db, PLAIN)
+    await db.create_collection("parties")
+    runs = []
+
+    async def work(session: Any) -> Any:
+        runs.append(session)
+        return await seats.join_many(1, [{"id": "a"}, {"id": "b"}], session=session)
+
+    ended = {"failCommands": ["aggregate"], "errorCode": 251, "errorLabels": ["TransientTransactionError"]}
+    session: Any = await settle(client.start_session())
+    async with session:
+        with mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=ended):
+            told = await session.with_transaction(work)
+        assert told.joined == ("a", "b")
+    assert len(runs) == 2
+    assert ids((await stored(db))["seats"]) == ["a", "b"]
 
 
 async def test_a_lost_reply_of_a_large_document_is_told(db: Any, mongopatterns_server: Any) -> None:

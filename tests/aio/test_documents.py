@@ -15,7 +15,15 @@ from bson.son import SON
 from pymongo.errors import DuplicateKeyError, ExecutionTimeout, NetworkTimeout, OperationFailure
 from pymongo.write_concern import WriteConcern
 
-from mongopatterns import AsyncDocuments, DocumentSpec, Durability, StateError, UsageError, may_have_applied
+from mongopatterns import (
+    AsyncDocuments,
+    DocumentSpec,
+    Durability,
+    OutcomeUnknown,
+    StateError,
+    UsageError,
+    may_have_applied,
+)
 from mongopatterns._driver_async import settle
 from mongopatterns.testing import race
 
@@ -839,6 +847,20 @@ async def test_a_lost_reply_with_an_id_of_the_callers_own(db: Any, mongopatterns
         assert told.created is created
         assert await every(db, RESPONSES) == [told.document]
     assert told.document["n"] == 2
+
+
+async def test_a_call_that_was_applied_is_never_told_as_refused(db: Any, mongopatterns_server: Any) -> None:
+    """Where the read after the write fails, even by a refusal of the server, the error says that it may be stored."""
+    docs = AsyncDocuments(db, CODES)
+    refused = {"failCommands": ["aggregate"], "errorCode": 13}
+    with (
+        mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=refused),
+        pytest.raises(OutcomeUnknown) as caught,
+    ):
+        await docs.upsert("a", inc={"n": 1}, set_now=["t"])
+    assert may_have_applied(caught.value)
+    assert isinstance(caught.value.__cause__, OperationFailure)
+    assert [document["n"] for document in await every(db, CODES)] == [1]
 
 
 async def test_a_lost_reply_takes_once(db: Any, mongopatterns_server: Any) -> None:

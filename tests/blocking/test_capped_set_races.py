@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson.codec_options import CodecOptions
+from pymongo.errors import OperationFailure
 
 from mongopatterns import (
     CappedSet,
@@ -25,8 +26,11 @@ from mongopatterns import (
     Leader,
     LeaveOutcome,
     MemberOutcome,
+    OutcomeUnknown,
     Waiting,
+    may_have_applied,
 )
+from mongopatterns._driver_sync import settle
 from mongopatterns.testing import race_threads
 
 if TYPE_CHECKING:
@@ -401,6 +405,40 @@ def test_a_lost_reply_is_told_although_the_document_is_gone(db: Any, mongopatter
     (reply,) = seats._sender.read(again, None, None)
     told = seats._plan.joined(call, reply, clock=NOON)
     assert (told.outcome, told.size, told.cap) == (J.JOINED, 2, 3)
+
+
+def test_a_call_that_was_applied_is_never_told_as_refused(db: Any, mongopatterns_server: Any) -> None:
+    """Where the read after the write fails, even by a refusal of the server, the error says that it may be stored."""
+    seats = CappedSet(db, PLAIN)
+    refused = {"failCommands": ["aggregate"], "errorCode": 13}
+    with (
+        mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=refused),
+        pytest.raises(OutcomeUnknown) as caught,
+    ):
+        seats.join_many(1, [{"id": "a"}, {"id": "b"}])
+    assert may_have_applied(caught.value)
+    assert isinstance(caught.value.__cause__, OperationFailure)
+    assert ids(stored(db)["seats"]) == ["a", "b"]
+
+
+def test_a_read_that_ends_a_transaction_has_it_run_again(client: Any, db: Any, mongopatterns_server: Any) -> None:
+    """In a transaction the error of the read after the write is the driver's, which `with_transaction` answers."""
+    seats = CappedSet(db, PLAIN)
+    db.create_collection("parties")
+    runs = []
+
+    def work(session: Any) -> Any:
+        runs.append(session)
+        return seats.join_many(1, [{"id": "a"}, {"id": "b"}], session=session)
+
+    ended = {"failCommands": ["aggregate"], "errorCode": 251, "errorLabels": ["TransientTransactionError"]}
+    session: Any = settle(client.start_session())
+    with session:
+        with mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=ended):
+            told = session.with_transaction(work)
+        assert told.joined == ("a", "b")
+    assert len(runs) == 2
+    assert ids(stored(db)["seats"]) == ["a", "b"]
 
 
 def test_a_lost_reply_of_a_large_document_is_told(db: Any, mongopatterns_server: Any) -> None:

@@ -17,7 +17,15 @@ from bson.son import SON
 from pymongo.errors import DuplicateKeyError, ExecutionTimeout, NetworkTimeout, OperationFailure
 from pymongo.write_concern import WriteConcern
 
-from mongopatterns import Documents, DocumentSpec, Durability, StateError, UsageError, may_have_applied
+from mongopatterns import (
+    Documents,
+    DocumentSpec,
+    Durability,
+    OutcomeUnknown,
+    StateError,
+    UsageError,
+    may_have_applied,
+)
 from mongopatterns._driver_sync import settle
 from mongopatterns.testing import race_threads
 
@@ -839,6 +847,20 @@ def test_a_lost_reply_with_an_id_of_the_callers_own(db: Any, mongopatterns_serve
         assert told.created is created
         assert every(db, RESPONSES) == [told.document]
     assert told.document["n"] == 2
+
+
+def test_a_call_that_was_applied_is_never_told_as_refused(db: Any, mongopatterns_server: Any) -> None:
+    """Where the read after the write fails, even by a refusal of the server, the error says that it may be stored."""
+    docs = Documents(db, CODES)
+    refused = {"failCommands": ["aggregate"], "errorCode": 13}
+    with (
+        mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=refused),
+        pytest.raises(OutcomeUnknown) as caught,
+    ):
+        docs.upsert("a", inc={"n": 1}, set_now=["t"])
+    assert may_have_applied(caught.value)
+    assert isinstance(caught.value.__cause__, OperationFailure)
+    assert [document["n"] for document in every(db, CODES)] == [1]
 
 
 def test_a_lost_reply_takes_once(db: Any, mongopatterns_server: Any) -> None:

@@ -11,6 +11,8 @@ from bson import Decimal128, ObjectId
 from pymongo.errors import OperationFailure
 
 from mongopatterns import _driver_async as driver
+from mongopatterns._driver import after_a_write
+from mongopatterns.commands import Aggregate
 from mongopatterns.documents._documents_plan import DocumentPlan, Stored
 from mongopatterns.documents._documents_spec import DocumentSpec
 from mongopatterns.typing import Durability
@@ -119,6 +121,7 @@ class AsyncDocuments:
             StateError: If something else than a number, an array or a document stands where one is needed, or an
                 integer would leave 64 bits; the document stays as it was.
             DuplicateKeyError: Only if another unique index stands against the document after the call.
+            OutcomeUnknown: If the call was applied, and a second round trip that would tell more failed.
             OperationFailure: Of the server, with the code 10334 (`BSONObjectTooLarge`), if the document would pass
                 the 16 MB that it stores; the document stays as it was.
         """
@@ -134,10 +137,8 @@ class AsyncDocuments:
                 asked = self._plan.refused(asked, error)
                 reply = await self._collection.find_one_and_update(**asked.command.arguments(), session=session)
             if again := self._plan.again(asked, reply):
-                cursor = await driver.settle(
-                    self._collection.aggregate(again.pipeline, let=again.let, comment=again.comment, session=session)
-                )
-                reply = (await cursor.to_list(None))[0]
+                with after_a_write(session):
+                    reply = await self._read(again, session)
         return self._plan.upserted(asked, reply)
 
     async def take(
@@ -174,3 +175,10 @@ class AsyncDocuments:
                 **command.arguments(), session=session
             )
         return taken
+
+    async def _read(self, command: Aggregate, session: Any) -> dict[str, Any]:
+        cursor = await driver.settle(
+            self._collection.aggregate(command.pipeline, let=command.let, comment=command.comment, session=session)
+        )
+        found: list[dict[str, Any]] = await cursor.to_list(None)
+        return found[0]

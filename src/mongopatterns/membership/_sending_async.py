@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pymongo.errors import PyMongoError
-
 from mongopatterns import _driver_async as driver
+from mongopatterns._driver import after_a_write
 from mongopatterns.commands import Aggregate, FindOneAndUpdate
-from mongopatterns.errors import OutcomeUnknown
 from mongopatterns.membership._commands import TellingPlan
 from mongopatterns.typing import AsyncCollectionLike
 
@@ -26,10 +24,8 @@ class AsyncSending:
         async with driver.call(self._collection, timeout):
             reply: Any = await self._collection.find_one_and_update(**command.arguments(), session=session)
             if again := self._plan.again(command, reply):
-                try:
+                with after_a_write(session):
                     reply = (await self._read(again, session))[0]
-                except PyMongoError as error:
-                    raise OutcomeUnknown("the write was applied; what it did could not be read") from error
         return reply  # type: ignore[no-any-return]  # the driver's
 
     async def read(self, command: Aggregate, session: Any, timeout: float | None) -> list[Mapping[str, Any]]:
