@@ -451,6 +451,21 @@ def test_only_what_does_not_tell_by_itself_is_asked_again() -> None:
     assert absent.again(absent.join("p", {"id": "a"}, document=True).command, None) is None
 
 
+def test_threads_that_build_a_call_at_the_same_time_send_the_same() -> None:
+    """Of two that build one call at once both are known when they are asked again: they send what was built first."""
+    plan = plan_of(create={})
+    build, joins = plan._pipeline.ends, []
+
+    def meanwhile(what: Any, **options: Any) -> Any:
+        plan._pipeline.ends = build  # type: ignore[method-assign]
+        joins.append(plan.join_many("other", [{"id": "a"}, {"id": "b"}], all_or_none=True))
+        return build(what, **options)
+
+    plan._pipeline.ends = meanwhile  # type: ignore[method-assign]
+    joins.append(plan.join_many("p", [{"id": "a"}, {"id": "b"}], all_or_none=True))
+    assert all(plan.again(join.command, None) is not None for join in joins)
+
+
 @pytest.mark.parametrize(
     ("options", "key", "image"),
     [

@@ -189,7 +189,8 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
         built = self._built.get((what, document))
         if built is None:
             ends = self._pipeline.ends(what, document=document)
-            built = self._built[what, document] = (self.update(ends.document), self.projection(ends.told))
+            # (the first of several threads is the one whose command all of them send: `again` knows it by that)
+            built = self._built.setdefault((what, document), (self.update(ends.document), self.projection(ends.told)))
         return built
 
     def _time(self, now: dt.datetime | None) -> Any:
@@ -250,7 +251,7 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
             made = several or "document" in command.projection[REPLY]
         if not made and "_id" not in (reply or {}):  # (a projected reply has none)
             return None
-        what, document = next(what for what, built in self._built.items() if built[1] is command.projection)
+        what, document = next(what for what, built in [*self._built.items()] if built[1] is command.projection)
         pipeline = AppliedPipeline(self)
         now = pipeline.when(what[0]) if (command.let or {})["now"] == "$$NOW" else "$$now"
         told = {"$let": {"vars": {"now": now}, "in": pipeline.ends(what, document=document).told}}
