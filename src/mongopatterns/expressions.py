@@ -37,6 +37,7 @@ __all__ = [
     "check_path",
     "check_time",
     "copied",
+    "is_among",
     "key_filter",
     "key_value",
     "literal",
@@ -77,6 +78,23 @@ class Field:
 def literal(value: object) -> dict[str, Any]:
     """Make `value` data: the server reads nothing in it as a path or an operator."""
     return {"$literal": value}
+
+
+def is_among(text: Any, texts: Any) -> dict[str, Any]:
+    """Build whether a text is one of several, character by character.
+
+    `$in` alone compares by the collation that the collection was made with, to which `a` may be `A`. It goes first
+    because it is quick: what is equal by characters is equal by every collation.
+
+    Args:
+        text: The expression of the text.
+        texts: The expression of a list, which may hold anything.
+    """
+    equal = {"$filter": {"input": texts, "cond": {"$eq": ["$$this", text]}}}
+    # (of equal length, and one begins with the other)
+    length = {"$eq": [{"$strLenBytes": "$$this"}, {"$strLenBytes": text}]}
+    same = {"$and": [length, {"$eq": [{"$indexOfBytes": ["$$this", text]}, 0]}]}
+    return {"$and": [{"$in": [text, texts]}, {"$anyElementTrue": [{"$map": {"input": equal, "in": same}}]}]}
 
 
 def check_path(argument: str, path: object) -> str:

@@ -184,6 +184,14 @@ async def test_an_id_is_data(db: Any, once: str) -> None:
     assert await db.counters.find_one() == {"_id": "home", "n": 1, "n_once": [once]}
 
 
+async def test_ids_that_a_collation_finds_equal_are_two(db: Any) -> None:
+    """Ids are compared character by character, whatever the collection's own collation takes for equal."""
+    await db.create_collection("counters", collation={"locale": "en", "strength": 1, "alternate": "shifted"})
+    hits = AsyncCounter(db, HITS)
+    totals = [await hits.add("home", once=once) for once in ("a-b", "A-b", "ab", "ä-b", "a-b", "ab")]
+    assert totals == [1, 2, 3, 4, 4, 4]
+
+
 @pytest.mark.parametrize("once", ["", "x" * 201, 1, True, b"id", ["id"], "a\0b"])
 async def test_bad_ids_are_refused(db: Any, commands: Any, once: Any) -> None:
     """An id is text of 1 to 200 characters; anything else raises a UsageError, and nothing is sent."""

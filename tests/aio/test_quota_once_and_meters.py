@@ -106,6 +106,20 @@ async def test_an_id_is_data(db: Any, text: str) -> None:
     assert not (await quota.consume("a", once=f"{text[:-1]}?", now=NOON)).repeated
 
 
+async def test_ids_that_a_collation_finds_equal_are_two(db: Any) -> None:
+    """Ids are compared character by character, whatever the collection's own collation takes for equal; signs too."""
+    await db.create_collection("quotas", collation={"locale": "en", "strength": 1, "alternate": "shifted"})
+    quota = AsyncQuota(db, PLAIN)
+    for job in ("job-a", "job-A", "job-ä", "joba"):
+        assert not (await quota.consume("a", once=job, now=NOON)).repeated
+        assert not (await quota.refund("a", 1, once=job, now=NOON)).repeated
+        assert not (await quota.record("a", once=f"{job} record", now=NOON)).repeated
+    for job in ("job-a", "job-A", "job-ä", "joba"):
+        assert (await quota.consume("a", once=job, now=NOON)).repeated
+        assert (await quota.refund("a", 1, once=job, now=NOON)).repeated
+    assert (await quota.peek("a", now=NOON)).used["hour"] == 4
+
+
 @pytest.mark.parametrize("once", ["", "x" * 201, 5, b"id", True, ["id"], "a\0b", "\ud800"], ids=ascii)
 async def test_a_bad_id_is_refused_before_anything_is_sent(db: Any, commands: Any, once: Any) -> None:
     """An id that is no storable text of 1 to 200 characters is a UsageError that names the argument."""

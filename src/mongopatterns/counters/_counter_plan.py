@@ -18,7 +18,16 @@ from mongopatterns.commands import FindOneAndUpdate, created, holders_of, identi
 from mongopatterns.counters._commands import Ask, Asks, meter_values, once_id
 from mongopatterns.counters._specs import CounterSpec
 from mongopatterns.errors import DocumentNotFound, StateError, UsageError
-from mongopatterns.expressions import ANY_UUID, at_path, bson_identity, key_filter, key_value, literal, merge_at
+from mongopatterns.expressions import (
+    ANY_UUID,
+    at_path,
+    bson_identity,
+    is_among,
+    key_filter,
+    key_value,
+    literal,
+    merge_at,
+)
 
 _STORED = create_decimal128_context()
 _STORED.traps[Inexact] = False
@@ -113,7 +122,7 @@ class CounterPlan:
         values |= dict.fromkeys(spec.set_now, "$$NOW")
         # Last, because each stage before it asks for the id.
         values[spec.once_path] = {"$slice": [{"$concatArrays": [known, [literal(once)]]}, -spec.once_kept]}
-        repeated = {"$in": [literal(once), known]}
+        repeated = is_among(literal(once), known)
         stages = [
             {"$replaceWith": {"$cond": [repeated, "$$ROOT", merge_at("$$ROOT", path, value)]}}
             for path, value in values.items()

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 from mongopatterns.amounts import MAX_AMOUNT, Amount, amount_value
 from mongopatterns.counters._commands import MAX_STORED, StatePlan, absent, how_many, in_range, no_doubles
 from mongopatterns.counters._specs import QuotaSpec, Times, Window
-from mongopatterns.expressions import Field, literal, merge_at
+from mongopatterns.expressions import Field, is_among, literal, merge_at
 from mongopatterns.windows import Cycle
 
 Call: TypeAlias = Literal[
@@ -174,7 +174,7 @@ class QuotaPipeline:
         merge = _Merge(self._plan, once=self._spec.once_kept if once else 0)
         decided = getattr(self, f"_plain_{call}" if plain else f"_{call}")(merge)
         if once:
-            repeated = {"$in": ["$$once", {"$ifNull": ["$$state.once", literal([])]}]}
+            repeated = is_among("$$once", {"$ifNull": ["$$state.once", literal([])]})
             decided = {"$cond": [repeated, "$$ROOT", decided]}
         rolled = {terms.var: terms.rolled() for terms in self.windows}
         sound = {"$and": [*self._plan.held_in_documents, *self._valid(once=once, plain=plain)]}
