@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 import bson
 import pytest
 from coverage import Coverage
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 # `make test ARGS="--hypothesis-profile=deep tests/stateful"`: the models are asked ten times as often.
-settings.register_profile("deep", max_examples=1000)
+settings.register_profile("deep", settings.get_profile("suite"), max_examples=1000)
 
 
 def pytest_sessionfinish() -> None:
