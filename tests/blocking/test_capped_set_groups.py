@@ -28,6 +28,7 @@ from mongopatterns import (
     UsageError,
     Waiting,
 )
+from mongopatterns.expressions import at_path
 
 UTC = dt.timezone.utc
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -359,6 +360,17 @@ def test_the_last_who_leaves_closes_the_set(db: Any, commands: Any) -> None:
     absent = seats.leave(1, "b", now=NOON + SECOND)
     assert (absent.outcome, absent.closed) == (L.ABSENT, False)
     assert stored(db) == closed
+
+
+def test_closing_writes_however_many_fields(db: Any) -> None:
+    """What is sent is no deeper for a hundred fields than for one: the server takes it and stores each in place."""
+    values: dict[str, Any] = {("deep." + "x." * 20 if n % 2 else "n") + str(n): n for n in range(100)}
+    seats = CappedSet(db, replace(RICH, close=Close(set={**values, "ended": "yes"}, set_now=["deep.at"])))
+    put(db, "a", deep={"kept": "$x", "x": {"kept": 1}})
+    assert seats.leave(1, "a", now=NOON).closed
+    document = stored(db)
+    assert {path: at_path(document, path) for path in values} == values
+    assert (document["deep"]["kept"], document["deep"]["x"]["kept"], document["deep"]["at"]) == ("$x", 1, NOON)
 
 
 def test_closing_is_dated_by_the_server(db: Any) -> None:

@@ -267,14 +267,8 @@ class CappedSetPipeline:
         return _named(inner, self.document) if isinstance(self.document, str) else self._with_doc(inner)
 
     def _merged(self, values: Mapping[str, Any]) -> Any:
-        """Build the document with the values at their paths."""
-        document: Any = "$$doc"
-        for number, (path, value) in enumerate(values.items()):
-            if number:
-                document = {"$let": {"vars": {"doc": document}, "in": merge_at("$$doc", path, value)}}
-            else:
-                document = merge_at("$$doc", path, value)
-        return document
+        """Build the document with the values at their paths, of which none leads to another."""
+        return _merged("$$doc", values)
 
     # Its parts .................................................................................................
 
@@ -390,6 +384,16 @@ def _named(expression: Any, document: str) -> Any:
     if not isinstance(expression, dict) or "$literal" in expression:
         return expression
     return {name: _named(value, document) for name, value in expression.items()}
+
+
+def _merged(document: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Build a document with the values at their paths: no deeper than the longest of these, however many there are."""
+    parts: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        name, _, rest = path.partition(".")
+        parts.setdefault(name, {})[rest] = value
+    fields = {name: part[""] if "" in part else _merged(f"{document}.{name}", part) for name, part in parts.items()}
+    return {"$mergeObjects": [document, fields]}
 
 
 def only(members: Any, keep: Any) -> dict[str, Any]:
