@@ -167,9 +167,12 @@ def test_two_quotas_share_a_document(db: Any) -> None:
 def test_bad_amounts_are_refused_before_anything_is_sent(db: Any, commands: Any, amount: Any) -> None:
     """A bad amount raises a UsageError that names the argument, in every call that takes one."""
     quota = Quota(db, PLAIN)
-    for call in (quota.consume, quota.record):
+    for call in (quota.consume, quota.record, quota.peek):
         with pytest.raises(UsageError, match=r"^amount: "):
             call("alice", amount)
+    for keys in ([], ["alice"]):
+        with pytest.raises(UsageError, match=r"^amount: "):
+            quota.peek_many(keys, amount)
     assert commands.names == []
 
 

@@ -248,6 +248,15 @@ def test_an_unknown_key_is_told_by_this_process(algorithm: Any) -> None:
 
 
 @every_algorithm
+def test_where_no_server_was_asked_nothing_was_found(algorithm: Any) -> None:
+    """A `mongos` answers with no document if there is no such database: the key is untouched, by this process's time."""
+    plan = plan_of(algorithm)
+    for now in (None, NOON - SECOND):
+        seen = plan.seen(plan.ask("peek", "a", 5), [], now=now, clock=NOON)
+        assert (seen.allowed, seen.remaining, seen.at) == (True, 5, now or NOON)
+
+
+@every_algorithm
 def test_a_document_in_hand_may_hold_naive_dates(algorithm: Any) -> None:
     """A client that leaves zones out, and one of another zone, are read alike."""
     spec = spec_of(algorithm)

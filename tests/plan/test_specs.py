@@ -12,7 +12,18 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongopatterns import CounterSpec, Decision, Field, QuotaSpec, Rollover, StateError, Times, UsageError, Window
+from mongopatterns import (
+    CounterSpec,
+    Decision,
+    DocumentNotFound,
+    Field,
+    QuotaSpec,
+    Rollover,
+    StateError,
+    Times,
+    UsageError,
+    Window,
+)
 from mongopatterns.counters._counter_plan import CounterPlan
 from mongopatterns.counters._quota_plan import QuotaPlan, Write
 from mongopatterns.windows import Anniversary, Calendar, Fixed
@@ -138,6 +149,21 @@ def _without_literals(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _without_literals(item)]
     return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("now", [None, NOON])
+def test_where_no_server_was_asked_nothing_was_found(now: Any) -> None:
+    """A `mongos` answers with no document if there is no such database: keys are untouched, by this process's time."""
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(5), Window.day(None)]), "c")
+    clock = NOON + dt.timedelta(hours=1)
+    alone = plan.seen(plan.ask("peek", "a", 6), [], now=now, clock=clock)
+    assert plan.seen_many(plan.peek_many(["a"], 6, now=now), [], now=now, clock=clock) == {"a": alone}
+    assert (alone.allowed, alone.remaining, alone.at) == (False, {"hour": 5, "day": None}, now or clock)
+    assert alone.resets_at["hour"] == (now or clock) + dt.timedelta(minutes=30)
+    never = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR, create=None), "c")
+    assert never.seen_many(never.peek_many(["a"], 1, now=now), [], now=now, clock=clock) == {}
+    with pytest.raises(DocumentNotFound):
+        never.seen(never.ask("peek", "a", 1), [], now=now, clock=clock)
 
 
 def test_a_stored_image_without_projection_is_read_all_the_same() -> None:

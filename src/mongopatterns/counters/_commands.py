@@ -279,6 +279,17 @@ class StatePlan(Generic[S]):
 
     # The frame of a reply ......................................................................................
 
+    def answer(
+        self, replies: Sequence[Mapping[str, Any]], now: dt.datetime | None, clock: dt.datetime
+    ) -> Mapping[str, Any]:
+        """Return the one document that a look is answered with.
+
+        Of a database that is not there yet, a `mongos` asks no server, and answers with none: nothing was found then,
+        by this process's time.
+        """
+        time = clock if now is None else check_time("now", now)
+        return next(iter(replies), {"found": [], "now": time, "ends": {}})
+
     def read_reply(
         self, key: Any, token: ObjectId, reply: Mapping[str, Any] | None, now: dt.datetime | None, clock: dt.datetime
     ) -> Told:

@@ -99,7 +99,8 @@ class AsyncRateLimiter:
         Read from the primary. Another caller may be quicker: to act on it, `hit`.
         """
         ask = self._plan.ask("peek", key, cost)
-        return self._plan.seen(ask, await self._read(self._plan.peek(ask, now=now), session, timeout))
+        replies = await self._read(self._plan.peek(ask, now=now), session, timeout)
+        return self._plan.seen(ask, replies, now=now, clock=utc_now())
 
     async def reset(self, key: Any, *, session: Any = None, timeout: float | None = None) -> bool:
         """Forget what counts against `key`; the rest of its document stays. True if there was anything.

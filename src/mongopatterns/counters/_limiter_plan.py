@@ -191,14 +191,16 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
             passed += exact(plain(ask.amount)) * most
         return verdicts
 
-    def seen(self, ask: Ask, replies: Sequence[Mapping[str, Any]]) -> RateDecision:
+    def seen(
+        self, ask: Ask, replies: Sequence[Mapping[str, Any]], *, now: dt.datetime | None, clock: dt.datetime
+    ) -> RateDecision:
         """Read the verdict of a `peek`: what would be decided about the cost now.
 
         Raises:
             DocumentNotFound: If there is no document and the spec says `create=None`.
             StateError: If the stored state is not what the spec describes.
         """
-        (answer,) = replies
+        answer = self.answer(replies, now, clock)
         documents = answer["found"]
         if not documents and self.spec.create is None:
             raise DocumentNotFound(self.collection, ask.key)

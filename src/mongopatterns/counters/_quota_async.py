@@ -250,8 +250,9 @@ class AsyncQuota:
 
         Read from the primary. Another caller may be quicker: to act on it, `consume`.
         """
-        replies = await self._read(self._plan.peek(key, now=now), session, timeout)
-        return self._plan.seen(key, amount, replies)
+        ask = self._plan.ask("peek", key, amount)
+        replies = await self._read(self._plan.peek(ask, now=now), session, timeout)
+        return self._plan.seen(ask, replies, now=now, clock=utc_now())
 
     async def peek_many(
         self,
@@ -266,8 +267,9 @@ class AsyncQuota:
 
         If the spec says `create=None`, keys without a document are left out. Documents cannot be keys here.
         """
-        asked = self._plan.peek_many(keys, now=now)
-        return self._plan.seen_many(asked, amount, await self._read(asked.command, session, timeout))
+        asked = self._plan.peek_many(keys, amount, now=now)
+        replies = await self._read(asked.command, session, timeout)
+        return self._plan.seen_many(asked, replies, now=now, clock=utc_now())
 
     async def reset(self, key: Any, *, session: Any = None, timeout: float | None = None) -> bool:
         """Forget the state of `key`; the rest of its document stays. True if there was any.

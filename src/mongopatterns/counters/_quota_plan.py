@@ -80,10 +80,10 @@ W = TypeVar("W", Write, Together)
 
 @dataclass(frozen=True, slots=True)
 class PeekMany:
-    """A question for many keys: the identity of each in the order asked, and what is sent."""
+    """A question for many keys: the identity of each in the order asked, what is asked of it, and what is sent."""
 
     wanted: dict[Any, Any]
-    stored: dict[Any, Any]
+    asks: dict[Any, Ask]
     command: Aggregate
 
 
@@ -279,11 +279,11 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         more = meter_values(self.spec.meters, meters) if meters or self.spec.meters else ()
         return Ask("release" if free else call, holder.key, used, more), holder.id
 
-    def peek(self, key: object, *, now: dt.datetime | None) -> Aggregate:
+    def peek(self, ask: Ask, *, now: dt.datetime | None) -> Aggregate:
         """Build the read of the windows as they stand at the server's time."""
-        return self.look("peek", key_filter(self.spec.key_field, self.key(key)), now, ends=self._pipeline.ends())
+        return self.look("peek", key_filter(self.spec.key_field, ask.key), now, ends=self._pipeline.ends())
 
-    def peek_many(self, keys: Iterable[Any], *, now: dt.datetime | None) -> PeekMany:
+    def peek_many(self, keys: Iterable[Any], amount: Amount, *, now: dt.datetime | None) -> PeekMany:
         """Build the read of all `keys`, as they stand at the server's time."""
         if isinstance(keys, (str, bytes, Mapping)) or not isinstance(keys, Iterable):
             raise UsageError("keys", f"expected a list of keys, got {keys!r}")
@@ -292,9 +292,11 @@ class QuotaPlan(StatePlan[QuotaSpec]):
             raise UsageError("keys", f"expected at most {_MOST_KEYS} in one call, got {len(asked)}")
         stored = [self.key(key) for key in asked]
         wanted = identities(asked, stored, self._codec_options)
+        charge = amount_value("amount", amount)
+        asks = {key: Ask("peek", value, charge) for key, value in zip(asked, stored, strict=True)}
         query = {self.spec.key_field: {"$in": stored}}
         command = self.look("peek_many", query, now, ends=self._pipeline.ends())
-        return PeekMany(wanted, dict(zip(asked, stored, strict=True)), command)
+        return PeekMany(wanted, asks, command)
 
     def explain(self, key: object, amount: Amount) -> dict[str, Any]:
         """Return the arguments of `find_one_and_update` as `consume` sends them, in plain values."""
@@ -463,29 +465,32 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         note = told.state["note"]
         return Settlement(SettleOutcome.LATE if note["late"] else SettleOutcome.SETTLED, plain(note["n"]), decision)
 
-    def seen(self, key: object, amount: Amount, replies: Sequence[Mapping[str, Any]]) -> Decision:
+    def seen(
+        self, ask: Ask, replies: Sequence[Mapping[str, Any]], *, now: dt.datetime | None, clock: dt.datetime
+    ) -> Decision:
         """Read the verdict of a `peek`: what would be decided about `amount` now.
 
         Raises:
             DocumentNotFound: If there is no document and the spec says `create=None`.
             StateError: If the stored state or a limit is not what the spec describes.
         """
-        stored = self.key(key)
-        (answer,) = replies
+        answer = self.answer(replies, now, clock)
         documents = answer["found"]
         if not documents and self.spec.create is None:
-            raise DocumentNotFound(self.collection, stored)
+            raise DocumentNotFound(self.collection, ask.key)
         told = documents[0][REPLY] if documents else self.fresh()
-        return self._look(self.ask("peek", stored, amount), told, answer)
+        return self._look(ask, told, answer)
 
-    def seen_many(self, asked: PeekMany, amount: Amount, replies: Sequence[Mapping[str, Any]]) -> dict[Any, Decision]:
+    def seen_many(
+        self, asked: PeekMany, replies: Sequence[Mapping[str, Any]], *, now: dt.datetime | None, clock: dt.datetime
+    ) -> dict[Any, Decision]:
         """Read the verdicts of a `peek_many`, in the order asked; keys without a document only where one may be made.
 
         Raises:
             StateError: If a stored state or a limit is not what the spec describes, or a document matched by
                 something else than equality of its one key.
         """
-        (answer,) = replies
+        answer = self.answer(replies, now, clock)
         found: dict[Any, Any] = {}
         known = set(asked.wanted.values())
         for document in answer["found"]:
@@ -497,8 +502,7 @@ class QuotaPlan(StatePlan[QuotaSpec]):
         verdicts = {}
         for key, identity in asked.wanted.items():
             if identity in found or self.spec.create is not None:
-                ask = self.ask("peek", asked.stored[key], amount)
-                verdicts[key] = self._look(ask, found.get(identity, self.fresh()), answer)
+                verdicts[key] = self._look(asked.asks[key], found.get(identity, self.fresh()), answer)
         return verdicts
 
     def read(self, document: Mapping[str, Any], amount: Amount, *, now: dt.datetime | None) -> Decision:

@@ -252,8 +252,9 @@ class Quota:
 
         Read from the primary. Another caller may be quicker: to act on it, `consume`.
         """
-        replies = self._read(self._plan.peek(key, now=now), session, timeout)
-        return self._plan.seen(key, amount, replies)
+        ask = self._plan.ask("peek", key, amount)
+        replies = self._read(self._plan.peek(ask, now=now), session, timeout)
+        return self._plan.seen(ask, replies, now=now, clock=utc_now())
 
     def peek_many(
         self,
@@ -268,8 +269,9 @@ class Quota:
 
         If the spec says `create=None`, keys without a document are left out. Documents cannot be keys here.
         """
-        asked = self._plan.peek_many(keys, now=now)
-        return self._plan.seen_many(asked, amount, self._read(asked.command, session, timeout))
+        asked = self._plan.peek_many(keys, amount, now=now)
+        replies = self._read(asked.command, session, timeout)
+        return self._plan.seen_many(asked, replies, now=now, clock=utc_now())
 
     def reset(self, key: Any, *, session: Any = None, timeout: float | None = None) -> bool:
         """Forget the state of `key`; the rest of its document stays. True if there was any.
