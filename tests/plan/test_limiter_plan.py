@@ -249,7 +249,7 @@ def test_an_unknown_key_is_told_by_this_process(algorithm: Any) -> None:
 
 @every_algorithm
 def test_where_no_server_was_asked_nothing_was_found(algorithm: Any) -> None:
-    """A `mongos` answers with no document if there is no such database: the key is untouched, by this process's time."""
+    """A `mongos` answers with no document if there is no such database: nothing counts, by this process's time."""
     plan = plan_of(algorithm)
     for now in (None, NOON - SECOND):
         seen = plan.seen(plan.ask("peek", "a", 5), [], now=now, clock=NOON)
