@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from bson import DBRef
+
 __all__ = ["Leaves", "as_list", "flat", "leaves", "leaves_expression", "value_at"]
 
 _MISSING: Final = object()
+_HOLDERS: Final = (Mapping, DBRef)  # (the driver reads a document that begins with `$ref` as a DBRef)
 _DOCUMENT: Final = {"$eq": [{"$type": "$$this"}, "object"]}
 
 
@@ -35,18 +38,22 @@ def value_at(document: Mapping[str, Any], path: str) -> Any:
 def _value_at(value: Any, parts: Sequence[str]) -> Any:
     if not parts:
         return value
+    if isinstance(value, DBRef):
+        value = value.as_doc()
     if isinstance(value, Mapping):
         return _value_at(value[parts[0]], parts[1:]) if parts[0] in value else _MISSING
     if not isinstance(value, list):
         return _MISSING
-    found = (_value_at(item, parts) for item in value if isinstance(item, Mapping))
+    found = (_value_at(item, parts) for item in _documents(value))
     return [one for one in found if one is not _MISSING]
 
 
 def _documents(value: Any) -> Iterable[Mapping[str, Any]]:
     if isinstance(value, Mapping):
         return (value,)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else ()
+    if isinstance(value, list):
+        return [item.as_doc() if isinstance(item, DBRef) else item for item in value if isinstance(item, _HOLDERS)]
+    return (value.as_doc(),) if isinstance(value, DBRef) else ()
 
 
 class Leaves(list[Any]):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from bson import Code, Decimal128, Int64, MinKey, ObjectId, Regex, UuidRepresentation, encode
+from bson import Code, DatetimeMS, DBRef, Decimal128, Int64, MinKey, ObjectId, Regex, UuidRepresentation, encode
 from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
@@ -317,6 +317,35 @@ def test_lists_are_entered_one_level(db: Any, strategy: str) -> None:
     rows = bind(db, JoinSpec("p", joins=joins), strategy).find(sort=BY_ID)
     assert of(rows) == [[0, 5], [0, 1, 3, 5], [], [5], []]
     assert [row["n"] for row in rows] == [2, 4, 0, 1, 0]
+
+
+@EVERY
+def test_dates_that_python_has_no_year_for_are_keys(db: Any, strategy: str) -> None:
+    """Dates past the year 9999 and before the year 1 find their equals alone, and are given as they are."""
+    dates = [DatetimeMS(10**15), DatetimeMS(2 * 10**15), DatetimeMS(-(10**15)), dt.datetime(9999, 12, 31, tzinfo=UTC)]
+    documents = [{"_id": date, "k": date, "n": n} for n, date in enumerate(dates)]
+    fill(db, p=[{"_id": n, "k": date} for n, date in enumerate(dates)], f=documents)
+    options = {"local": "k", "foreign": "k"}
+    joins = [Many("f", **options), One("f", as_="one", **options), SumOf("f", as_="sum", amount="n", **options)]
+    rows = bind(db, JoinSpec("p", joins=joins), strategy).find(sort=BY_ID)
+    wanted = [{"k": each["k"], "f": [each], "one": each, "sum": each["n"]} for each in documents]
+    assert [{**row, "_id": n} for n, row in enumerate(rows)] == [{"_id": n, **row} for n, row in enumerate(wanted)]
+
+
+@EVERY
+def test_paths_lead_into_references(db: Any, strategy: str) -> None:
+    """What the driver reads as a DBRef is a document, and a path leads to the fields that lie in it."""
+    parents = [{"d": DBRef("x", 1, k=1)}, {"d": [DBRef("x", 2, k=2), {"k": 3}]}, {"d": {"k": 3}}]
+    documents = [{"e": DBRef("x", 1, k=1)}, {"e": [{"k": 2}]}, {"e": [DBRef("x", 3, k=3)]}]
+    fill(
+        db,
+        p=[{"_id": n, **parent} for n, parent in enumerate(parents)],
+        f=[{"_id": n, **document} for n, document in enumerate(documents)],
+    )
+    joins = [Many("f", local="d.k", foreign="e.k"), CountOf("f", local="d.k", foreign="e.k", as_="n")]
+    spec = JoinSpec("p", joins=joins, computed={"first": ValueOf("d.k")})
+    rows = bind(db, spec, strategy).find(sort=BY_ID)
+    assert [(ids(row["f"]), row["n"], row["first"]) for row in rows] == [([0], 1, 1), ([1, 2], 2, [2, 3]), ([2], 1, 3)]
 
 
 FORMS = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from bson import DatetimeMS, MinKey
+from bson import DatetimeMS, DBRef, MinKey
 from pydantic import BaseModel, Field, ValidationError
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -183,6 +183,21 @@ def test_dates_that_python_has_no_year_for(db: Any) -> None:
     pager = Pager(db, PagerSpec("m", sort=[("at", 1)], limit=1))
     assert walk(pager) == [[6], [0], [1], [2], [3], [4], [5]]
     assert pager.page({"_id": 0}).items == [{"_id": 0, "at": DatetimeMS(10**15)}]
+
+
+def test_such_dates_are_keys_of_joins(db: Any) -> None:
+    """A date past the year 9999 joins its equal, and no other."""
+    dates = [DatetimeMS(10**15 + n) for n in range(3)]
+    fill(db, "m", [{"_id": n, "k": date} for n, date in enumerate(dates)])
+    fill(db, "f", [{"_id": n, "k": date} for n, date in enumerate(dates)])
+    pager = Pager(db, PagerSpec("m", sort=[("k", 1)], joins=[One("f", as_="one", local="k", foreign="k")]))
+    assert [row["one"] for row in pager.page()] == [{"_id": n, "k": date} for n, date in enumerate(dates)]
+
+
+def test_sort_keys_within_references(db: Any) -> None:
+    """What the driver reads as a DBRef is a document: pages by a field within it go on, to the last one and back."""
+    fill(db, "m", [{"_id": n, "d": DBRef("x", n, at=n)} for n in range(5)])
+    assert walk(Pager(db, PagerSpec("m", sort=[("d.at", -1)], limit=2))) == [[4, 3], [2, 1], [0]]
 
 
 def test_filters_of_all_kinds(db: Any) -> None:

@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from mongopatterns import _driver_async as driver
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
-from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan, checked
+from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan, checked, exact
 from mongopatterns.joins._join_spec import JoinSpec
 from mongopatterns.joins._join_ways import OnMissingIndex, Strategy
 from mongopatterns.models import decode_all
@@ -252,6 +252,6 @@ class AsyncJoin:
 
 
 def _reader(target: driver.Target, name: str) -> Any:
-    """Return the collection to read from; its dates have the driver's own UTC, which is quicker than Python's."""
+    """Return the collection to read from: keys that are dates are told apart, whatever their year."""
     collection = driver.bind(target, name, Durability.MAJORITY)
-    return collection.with_options(codec_options=collection.codec_options.with_options(tzinfo=None))
+    return collection.with_options(codec_options=exact(collection.codec_options))

@@ -11,8 +11,9 @@ from typing_extensions import TypeVar
 from mongopatterns import _driver_async as driver
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
+from mongopatterns.joins._join_plan import exact
 from mongopatterns.models import decode_all, decode_page
-from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan, checked, exact
+from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan, checked
 from mongopatterns.paging._pager_spec import Page, PagerSpec
 from mongopatterns.typing import Durability
 
@@ -45,11 +46,10 @@ class AsyncPager:
         self, target: driver.Target, spec: PagerSpec, *, secret: str | bytes | Sequence[str | bytes] | None = None
     ) -> None:
         self.spec: PagerSpec = checked(spec)
-        collection: Any = driver.bind(target, spec.collection, Durability.MAJORITY)
-        collection = collection.with_options(codec_options=exact(collection.codec_options))
+        collection = _reader(target, spec.collection)
         self._plan = PagerPlan(spec, collection.name, secret=secret, codec_options=collection.codec_options)
         self._collection = collection
-        self._joined = {name: driver.bind(collection.database, name, Durability.MAJORITY) for name in self._plan.joined}
+        self._joined = {name: _reader(collection.database, name) for name in self._plan.joined}
         self._joined[collection.name] = collection
 
     async def page(
@@ -147,3 +147,8 @@ class AsyncPager:
             return await driver.documents(self._joined[read.collection], read, session)
         except OperationFailure as error:
             return self._plan.refused(read, error)
+
+
+def _reader(target: driver.Target, name: str) -> Any:
+    collection = driver.bind(target, name, Durability.MAJORITY)
+    return collection.with_options(codec_options=exact(collection.codec_options))

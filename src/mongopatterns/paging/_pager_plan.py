@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bson import encode
-from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
 
 from mongopatterns.calls import Call, again
@@ -494,12 +494,6 @@ class PagerPlan:
             if any(rest == [(path, direction * turn) for path, direction in order] for turn in (1, -1)):
                 return str(index["name"])
         return None
-
-
-def exact(codec_options: CodecOptions[Any]) -> CodecOptions[Any]:
-    """Return options by which a date that Python has no year for is read as a `DatetimeMS`, and not as the nearest."""
-    # (the driver's own UTC, which stands behind None, is read more quickly than Python's)
-    return codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO, tzinfo=None)
 
 
 def checked(spec: object) -> PagerSpec:

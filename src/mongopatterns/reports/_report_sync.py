@@ -14,8 +14,8 @@ from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import at_time
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
+from mongopatterns.joins._join_plan import exact
 from mongopatterns.models import decode_parts
-from mongopatterns.paging._pager_plan import exact
 from mongopatterns.reports._report_plan import Answer, ReportExplanation, ReportPlan, Round, Strategy, checked
 from mongopatterns.reports._report_spec import ReportSpec
 from mongopatterns.typing import Durability
