@@ -30,12 +30,13 @@ is an `OutcomeUnknown` with the driver's error as its `__cause__`.
 from __future__ import annotations
 
 from asyncio.exceptions import TimeoutError as AsyncTimeoutError  # another class than the built-in on Python 3.10
-from typing import Any
+from typing import Any, Final
 
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
     ExecutionTimeout,
+    OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
     WriteConcernError,
@@ -63,6 +64,10 @@ __all__ = [
     "UsageError",
     "may_have_applied",
 ]
+
+# What a repeated write is answered that the server has applied, and of which it has lost the image (the image was
+# deleted or replaced, or the member that became primary never had it) or the history.
+_NO_RECORD: Final = frozenset({217, 5637601})
 
 
 class MongoPatternsError(Exception):
@@ -323,9 +328,10 @@ def may_have_applied(error: BaseException) -> bool:
         error: What a call of a primitive or of the driver raised.
 
     Returns:
-        True for lost connections, elections, timeouts, cancellation and unsatisfied write concerns, and where the
+        True for lost connections, elections, timeouts, cancellation and unsatisfied write concerns, where the
         error does not tell whether the command had left (a timeout while waiting for a connection may be that
-        of a retry); False for errors of our own, `OutcomeUnknown` aside, and for plain refusals by the server.
+        of a retry), and where the server knows a repeated write but has lost what it had answered; False for errors
+        of our own, `OutcomeUnknown` aside, and for plain refusals by the server.
     """
     if isinstance(error, MongoPatternsError):
         return isinstance(error, OutcomeUnknown)
@@ -339,4 +345,5 @@ def may_have_applied(error: BaseException) -> bool:
     if isinstance(error, (ConnectionFailure, WriteConcernError, ExecutionTimeout)):
         return True
     stored = isinstance(error, BulkWriteError) and bool((error.details or {}).get("writeConcernErrors"))
+    stored = stored or (isinstance(error, OperationFailure) and error.code in _NO_RECORD)
     return stored or error.timeout or error.has_error_label("RetryableWriteError")

@@ -14,6 +14,7 @@ import pytest
 from bson import Decimal128, Int64, ObjectId
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
+from pymongo.errors import OperationFailure
 
 from mongopatterns import (
     AsyncCounter,
@@ -22,12 +23,14 @@ from mongopatterns import (
     DocumentNotFound,
     Field,
     LimitExceeded,
+    OutcomeUnknown,
     QuotaSpec,
     Rollover,
     StateError,
     Times,
     UsageError,
     Window,
+    may_have_applied,
 )
 from mongopatterns._driver_async import settle
 from mongopatterns.testing import race
@@ -760,6 +763,25 @@ async def test_a_lost_reply_charges_once_and_keeps_its_verdict(db: Any, mongopat
         assert decision.resets_at["hour"] == END
     assert (await quota.peek("alice", now=NOON)).used["hour"] == 5
     assert (await quota.peek("fresh", now=NOON)).used["hour"] == 3
+
+
+async def test_a_lost_record_of_a_reply_leaves_the_outcome_open(db: Any, mongopatterns_server: Any) -> None:
+    """Where the server has applied a write and cannot tell a repeat what it had answered, the outcome is unknown."""
+    await db.quotas.insert_one({"_id": "alice"})
+    for code in (217, 5637601):
+        for combine in (False, True):
+            quota = AsyncQuota(db, PLAIN, combine=combine)
+            before = (await quota.peek("alice")).used["hour"]
+            lost = {"closeConnection": True}
+            forgotten = {"failCommands": ["findAndModify"], "errorCode": code}
+            with (
+                mongopatterns_server.fail_point("failCommand", mode={"skip": 1}, data=forgotten),
+                mongopatterns_server.fail_point("onPrimaryTransactionalWrite", mode={"times": 1}, data=lost),
+                pytest.raises(OutcomeUnknown if combine else OperationFailure) as caught,
+            ):
+                await quota.consume("alice")
+            assert may_have_applied(caught.value)
+            assert (await quota.peek("alice")).used["hour"] == before + 1
 
 
 async def test_a_call_takes_part_in_a_transaction(client: Any, db: Any) -> None:

@@ -16,6 +16,7 @@ import pytest
 from bson import Decimal128, Int64, ObjectId
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
+from pymongo.errors import OperationFailure
 
 from mongopatterns import (
     Counter,
@@ -23,6 +24,7 @@ from mongopatterns import (
     DocumentNotFound,
     Field,
     LimitExceeded,
+    OutcomeUnknown,
     Quota,
     QuotaSpec,
     Rollover,
@@ -30,6 +32,7 @@ from mongopatterns import (
     Times,
     UsageError,
     Window,
+    may_have_applied,
 )
 from mongopatterns._driver_sync import settle
 from mongopatterns.testing import race_threads
@@ -762,6 +765,25 @@ def test_a_lost_reply_charges_once_and_keeps_its_verdict(db: Any, mongopatterns_
         assert decision.resets_at["hour"] == END
     assert quota.peek("alice", now=NOON).used["hour"] == 5
     assert quota.peek("fresh", now=NOON).used["hour"] == 3
+
+
+def test_a_lost_record_of_a_reply_leaves_the_outcome_open(db: Any, mongopatterns_server: Any) -> None:
+    """Where the server has applied a write and cannot tell a repeat what it had answered, the outcome is unknown."""
+    db.quotas.insert_one({"_id": "alice"})
+    for code in (217, 5637601):
+        for combine in (False, True):
+            quota = Quota(db, PLAIN, combine=combine)
+            before = quota.peek("alice").used["hour"]
+            lost = {"closeConnection": True}
+            forgotten = {"failCommands": ["findAndModify"], "errorCode": code}
+            with (
+                mongopatterns_server.fail_point("failCommand", mode={"skip": 1}, data=forgotten),
+                mongopatterns_server.fail_point("onPrimaryTransactionalWrite", mode={"times": 1}, data=lost),
+                pytest.raises(OutcomeUnknown if combine else OperationFailure) as caught,
+            ):
+                quota.consume("alice")
+            assert may_have_applied(caught.value)
+            assert quota.peek("alice").used["hour"] == before + 1
 
 
 def test_a_call_takes_part_in_a_transaction(client: Any, db: Any) -> None:

@@ -90,6 +90,8 @@ UNKNOWN = [
     KeyboardInterrupt(),
     errors.OutcomeUnknown("sent"),
     labelled(driver.OperationFailure("shutting down", 91), "RetryableWriteError"),
+    driver.OperationFailure("Incomplete transaction history", 217),
+    driver.OperationFailure("image collection no longer contains the complete write history", 5637601),
 ]
 REFUSED = [
     driver.ServerSelectionTimeoutError("no server"),
