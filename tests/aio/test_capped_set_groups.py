@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -571,6 +572,47 @@ async def test_what_stands_in_line_and_is_no_member_takes_its_turn(db: Any) -> N
         dated = {"expires_at": NOON + TTL} if spec.member_ttl else {}
         assert document["seats"] == [5, {"n": 1, **dated}, None]
         assert (document["line"], document.get("host")) == ([["c"], {"id": "d"}], None)
+
+
+@pytest.mark.parametrize("spec", [QUEUED, RICH], ids=["queued", "rich"])
+async def test_who_sits_does_not_wait(db: Any, spec: CappedSetSpec) -> None:
+    """Who was seated past the line, by a $push or a spec that knows none, waits no more, and gets no second seat."""
+    seats = AsyncCappedSet(db, spec)
+    await put(db, "a", "b", cap=2, line=group("b", "c"))
+    assert await seats.waiting(1, now=NOON) == [{"id": "c"}]
+    told = await seats.join(1, {"id": "d"}, now=NOON)
+    assert (told.outcome, told.position, told.size) == (J.WAITING, 2, 2)
+    assert await seated(db, "line") == ["c", "d"]
+    await put(db, "a", "b", cap=2, line=group("b", "b", "c"))
+    left = await seats.leave(1, "a", now=NOON)
+    assert ([one["id"] for one in left.promoted], left.size) == (["c"], 2)
+    assert [await seated(db), await seated(db, "line")] == [["b", "c"], []]
+    await put(db, "a", "b", cap=2, line=group("b"))
+    assert (await seats.leave(1, "b", now=NOON)).size == 1
+    assert [await seated(db), await seated(db, "line")] == [["a"], []]
+    await put(db, "a", {"id": None}, cap=2, line=[{"id": None}, {"n": 1}])  # (nobody is not anybody)
+    assert (await seats.leave(1, "a", now=NOON)).size == 2
+    document = await stored(db)
+    assert ([one["id"] for one in document["seats"]], document["line"]) == ([None, None], [{"n": 1}])
+
+
+@pytest.mark.parametrize("spec", [QUEUED, RICH], ids=["queued", "rich"])
+async def test_who_sits_and_waits_is_told_the_same_after_a_lost_reply(
+    db: Any, mongopatterns_server: Any, spec: CappedSetSpec
+) -> None:
+    """What the stored image tells of a line in which one has a seat is what the call's own answer tells."""
+    seats = AsyncCappedSet(db, spec)
+    until = dt.datetime.now(UTC) + 10 * TTL
+    lost = {"mode": {"times": 1}, "data": {"closeConnection": True}}
+    for call in (lambda: seats.leave(1, "a"), lambda: seats.join(1, {"id": "d"})):
+        told = []
+        for losing in (nullcontext(), mongopatterns_server.fail_point("onPrimaryTransactionalWrite", **lost)):
+            await put(db, *({"id": one, "expires_at": until} for one in ("a", "b")), cap=2, line=group("b", "c"))
+            with losing:
+                verdict = await call()
+            promoted = [one["id"] for one in verdict.promoted]
+            told.append((verdict.outcome, verdict.size, verdict.leader, promoted))
+        assert told[0] == told[1]
 
 
 async def test_who_waits_does_not_expire(db: Any) -> None:

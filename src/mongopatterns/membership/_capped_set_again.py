@@ -47,7 +47,8 @@ class AppliedPipeline(CappedSetPipeline):
         own: Any = {"$eq": [self._this, "$$id"]}
         seat = {"key": self._this, "until": until}
         kept: Any = {"$in": [seat, each("$$stored", seat)]}
-        given: Any = {"$in": [self._this, "$$queued"]}
+        had = {"$in": [seat, each("$$list", seat)]}
+        given: Any = {"$and": [{"$in": [self._this, "$$queued"]}, {"$not": [had]}]}
         if call == "join":
             given = {"$or": [given, {"$in": [self._this, "$$ids"]}]}
         elif call == "leave":

@@ -119,11 +119,11 @@ class CappedSetPipeline:
         chain: list[dict[str, Any]] = [{"list": self._live(self._list)}]
         chain.append({"keys": f"$$list.{spec.member_key}", "size": {"$size": "$$list"}})
         chain.append({"known": each("$$ids", {"$in": ["$$this", "$$keys"]})})
+        chain += self._queue("$$keys")
         seated: Any = {"$in": [self._this, "$$keys"]}
         line: Any = "$$fresh"
         if spec.waiting:
-            chain[0]["queue"] = self._queue()
-            chain[1]["queued"] = f"$$queue.{spec.member_key}"
+            chain.append({"queued": f"$$queue.{spec.member_key}"})
             seated = {"$or": [seated, {"$in": [self._this, "$$queued"]}]}
             line = {"$concatArrays": ["$$queue", "$$fresh"]}
         fresh: Any = only("$$new", {"$not": [seated]})
@@ -169,14 +169,14 @@ class CappedSetPipeline:
     def leave(self) -> Ends:
         """Take `$$id` out, and give the seat to who waits."""
         spec = self._spec
-        before: Any = {"list": self._live(self._list)}
-        chain: list[dict[str, Any]] = [before, {"had": {"$in": ["$$id", f"$$list.{spec.member_key}"]}}]
+        chain: list[dict[str, Any]] = [{"list": self._live(self._list)}]
+        chain += self._queue(f"$$list.{spec.member_key}")
+        chain.append({"had": {"$in": ["$$id", f"$$list.{spec.member_key}"]}})
         chain.append({"left": only("$$list", {"$ne": [self._this, "$$id"]})})
         found: Any = "$$had"
         told: dict[str, Any] = {"found": found}
         after: dict[str, Any] = {spec.path: "$$left"}
         if spec.waiting:
-            before["queue"] = self._queue()
             room = {"$max": [0, {"$floor": {"$subtract": [self._cap, {"$size": "$$left"}]}}]}
             chain.append({"line": only("$$queue", {"$ne": [self._this, "$$id"]})})
             chain.append({"in": {"$cond": [self._open(), {"$slice": ["$$line", room]}, literal([])]}})
@@ -224,10 +224,10 @@ class CappedSetPipeline:
 
     def look(self) -> dict[str, Any]:
         """Tell of the set as it stands."""
-        chain: list[dict[str, Any]] = [{"list": self._live(self._list)}]
+        chain = [{"list": self._live(self._list)}, *self._queue(f"$$list.{self._spec.member_key}")]
         told: dict[str, Any] = {"members": "$$list"}
         if self._spec.waiting:
-            told["waiting"] = self._queue()
+            told["waiting"] = "$$queue"
         return self._ends(chain, self.root, told).told
 
     def count(self) -> dict[str, Any]:
@@ -317,8 +317,16 @@ class CappedSetPipeline:
         same = {"$eq": [self._this, "$$id"]}
         return same if self._ttl is None else {"$and": [same, {"$not": [self._over]}]}
 
-    def _queue(self) -> Any:
-        return {"$ifNull": [f"$$doc.{self.arrays[-1]}", literal([])]}
+    def _queue(self, keys: str) -> list[dict[str, Any]]:
+        """Build the line, if there is one, without those who have a seat: other code may seat people past it."""
+        if not self._spec.waiting:
+            return []
+        both = {"$setIntersection": [f"$$queue.{self._spec.member_key}", keys]}
+        return [
+            {"queue": {"$ifNull": [f"$$doc.{self._spec.waiting.path}", literal([])]}},
+            {"both": {"$setDifference": [both, literal([None])]}},  # (null is nobody's key)
+            {"queue": only("$$queue", {"$not": [{"$in": [self._this, "$$both"]}]})},
+        ]
 
     def _seated(self, members: Any) -> Any:
         """Build the documents of members who are given seats."""
