@@ -35,6 +35,7 @@ POINTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
         {"failCommands": WRITES + READS, "blockConnection": True, "blockTimeMS": 250},
     ),
 }
+ELECTION = 60.0  # seconds: mostly one or two, and many on a machine that has other things to do
 KINDS = (KILL, RESTART, STEP_DOWN, *POINTS)
 
 
@@ -64,7 +65,7 @@ class Injector:
             self._server.step_down()
         elif kind == RESTART:
             self.heal()
-        self._server.wait_for_primary()
+        self._server.wait_for_primary(ELECTION)
 
     def point(self, kind: str) -> AbstractContextManager[Any]:
         """Provide the fail point of a fault, if it is one."""
@@ -78,4 +79,4 @@ class Injector:
         if self._killed is not None:
             self._server.restart(self._killed)
             self._killed = None
-        self._server.wait_for_primary()
+        self._server.wait_for_primary(ELECTION)

@@ -518,7 +518,7 @@ def test_the_table_counts_calls_that_were_under_way() -> None:
     table = Table()
     table.add("one", faults, log, [Violation("p", "w", (log[2],)), Violation("p", "w", (log[1],)), Violation("p", "w")])
     assert [*table.lines()][2:4] == [f"| {KILL} | 1 | 2 | 1 | 1 | 0 | 3 |", f"| {STEP_DOWN} | 1 | 2 | 0 | 1 | 1 | 2 |"]
-    assert [*table.lines()][-1] == "1 runs: one. 4 calls."
+    assert [*table.lines()][-1] == "4 calls in 1 runs: one."
 
 
 def test_the_table_is_put_into_the_page() -> None:

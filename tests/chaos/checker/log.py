@@ -132,7 +132,7 @@ class Table:
     def add(self, run: str, faults: Sequence[Fault], log: Sequence[Call], violations: Sequence[Violation]) -> None:
         """Count one run."""
         self.runs.append(run)
-        self.calls += len(log)
+        self.calls += sum(not call.look for call in log)
         for kind in dict.fromkeys(fault.kind for fault in faults):
             self.tallies.setdefault(kind, Tally()).add(
                 [fault for fault in faults if fault.kind == kind], log, violations
@@ -146,7 +146,7 @@ class Table:
             numbers = (tally.injected, tally.calls, tally.told, tally.unknown, tally.untouched, tally.violations)
             yield f"| {kind} | " + " | ".join(f"{number:,}" for number in numbers) + " |"
         yield ""
-        yield f"{len(self.runs)} runs: {', '.join(self.runs)}. {self.calls:,} calls."
+        yield f"{self.calls:,} calls in {len(self.runs)} runs: {', '.join(sorted(self.runs))}."
 
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
