@@ -51,6 +51,7 @@ ANY_UUID: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRe
 _MAX_DEPTH = 32  # each part nests a pipeline two levels deeper, and the server reads at most 200
 _YEARS = range(1970, 9000)  # what both sides can date, with room for the windows around it
 _INT64 = 2**63
+_DEEPEST = 180  # what the server stores
 
 
 # Values ------------------------------------------------------------------------------------------------------
@@ -128,24 +129,29 @@ def check_document(argument: str, value: object) -> dict[str, Any]:
 
     Raises:
         UsageError: If it is not a mapping, or a name in it is not text, is empty, begins with `$`, or holds a
-            dot or a NUL.
+            dot or a NUL; or if it is nested deeper than the server stores.
     """
     if not isinstance(value, Mapping):
         raise UsageError(argument, f"expected a dict of fields, got {type(value).__name__}")
+    fields: dict[str, Any] = _check_value(argument, value, 1)
+    return fields
+
+
+def _check_value(argument: str, value: Any, depth: int) -> Any:
+    """Copy what may hold documents, and check those."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return value
+    if depth > _DEEPEST:
+        raise UsageError(argument[:100], f"is nested deeper than the {_DEEPEST} levels that the server stores")
+    if not isinstance(value, Mapping):
+        return [_check_value(argument, item, depth + 1) for item in value]
     fields: dict[str, Any] = {}
     for name, item in value.items():
         if not isinstance(name, str) or not name or name.startswith("$") or "." in name or "\0" in name:
             raise UsageError(argument, f"{name!r} cannot be a field name: use text without '.', NUL or a leading '$'")
-        fields[name] = _check_value(f"{argument}.{name}", item)
+        fields[name] = _check_value(f"{argument}.{name}", item, depth + 1)
     _check_storable(argument, fields)
     return fields
-
-
-def _check_value(argument: str, value: Any) -> Any:
-    """Copy what may hold documents, and check those."""
-    if isinstance(value, Mapping):
-        return check_document(argument, value)
-    return [_check_value(argument, item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def check_time(argument: str, value: dt.datetime) -> dt.datetime:
