@@ -57,6 +57,20 @@ async def settle(value: T | Awaitable[T]) -> T:
     return value
 
 
+async def to_the_end(value: T | Awaitable[T]) -> T:
+    """Wait as `settle` does, and do not stop in the middle of it: a cancellation counts when it is over."""
+    task = asyncio.ensure_future(settle(value))
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:  # noqa: PERF203  # each has to be waited for
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    return task.result()
+
+
 async def documents(collection: Any, read: Read, session: Any) -> list[dict[str, Any]]:
     """Read all that a read gives; of a command its one reply."""
     if read.method == "command":

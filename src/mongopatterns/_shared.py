@@ -148,7 +148,7 @@ def refuse_other_process(process: int) -> None:
 
 
 def guarded(selector: Callable[[Sequence[Any]], Sequence[Any]] | None) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """Return a selector of servers that refuses to work in a forked child: the driver asks it before each call.
+    """Return a selector of servers that refuses to work in a forked child: the driver asks it before it picks one.
 
     Args:
         selector: The caller's own, which is asked then.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -164,3 +165,27 @@ async def test_another_loop_has_a_client_of_its_own(client: Any, mongopatterns_s
         other = await asyncio.to_thread(lambda: asyncio.run(enter()))
         assert other is not mine
         assert (await mine["admin"].command("ping"))["ok"] == 1
+
+
+# generate: async only
+async def test_a_client_is_closed_by_who_is_cancelled(client: Any, mongopatterns_server: Any) -> None:
+    """A cancellation that comes while the last one leaves, at any point of it, leaves no connection behind."""
+    for turns in range(6):
+        app_name = f"cancelled-{turns}"
+        leaves = asyncio.Event()
+
+        async def visit(app_name: str = app_name, leaves: asyncio.Event = leaves) -> None:
+            async with shared_async_client(
+                mongopatterns_server.uri, profile=Profile.TEST, app_name=app_name, client_class=type(client)
+            ) as shared:
+                await shared["admin"].command("ping")
+                leaves.set()
+
+        visitor = asyncio.create_task(visit())
+        await leaves.wait()
+        for _ in range(turns):
+            await pause(0)
+        visitor.cancel()
+        with suppress(asyncio.CancelledError):  # it may have been over
+            await visitor
+        assert (await wait_for_connections(client, app_name, 0))[-1] == 0

@@ -70,6 +70,19 @@ def test_a_check_takes_four_commands_and_writes_nothing(
     assert mongopatterns_db_name not in own.list_database_names()
 
 
+def test_tls_is_told_as_it_is_when_the_server_answers(
+    connect: Any, mongopatterns_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With mongodb+srv the driver settles its options when it looks names up: that is after a Deployment is made."""
+    own, encrypted = (connect(mongopatterns_server.uri, **options) for options in ({}, {"tls": True}))
+    deployment = Deployment(own)
+    with pytest.raises(DeploymentError, match="the client's connections are not encrypted"):
+        deployment.check(Requirements(tls=True))
+    inner = vars(own).get("delegate", own)  # Motor's has one of PyMongo's
+    monkeypatch.setattr(inner, "_options", encrypted.options)
+    assert deployment.check(Requirements(tls=True)).tls
+
+
 def test_what_a_deployment_lacks_is_listed_with_its_remedy(client: Any) -> None:
     """One error for all of it, each part with what to do."""
     required = Requirements(

@@ -128,6 +128,14 @@ def test_a_wrong_password_is_told_and_not_shown(connect: Any, mongopatterns_serv
     assert "hunter2" not in repr(report.to_dict())
 
 
+def test_a_wrong_password_is_told_each_time(connect: Any, mongopatterns_server: Any) -> None:
+    """The driver holds the server for unknown until its monitor hears of it again: it was reached all the same."""
+    health = Health(connect(mongopatterns_server.uri, username="ann", password="hunter2"))
+    reports = [health.ready(timeout=0.5) for _ in range(4)]
+    assert {report.state for report in reports} == {HealthState.AUTH_FAILED}
+    assert "hunter2" not in repr(reports)
+
+
 def test_a_server_that_does_not_answer_in_time_is_told(connect: Any, mongopatterns_server: Any) -> None:
     """It was reached and asked; the verdict comes when the time is up."""
     own = connect(mongopatterns_server.uri)

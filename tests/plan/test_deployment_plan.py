@@ -69,10 +69,10 @@ def build(*version: int) -> dict[str, Any]:
     return {"version": ".".join(map(str, version)), "versionArray": [*version, 0], "ok": 1.0}
 
 
-def told(reply: Any) -> Answer:
+def told(reply: Any, *, tls: bool = False) -> Answer:
     if isinstance(reply, Exception):
         return Answer(NOW - TICK, NOW + TICK, error=reply)  # type: ignore[arg-type]
-    return Answer(NOW - TICK, NOW + TICK, reply)
+    return Answer(NOW - TICK, NOW + TICK, reply, tls=tls)
 
 
 def check(
@@ -86,14 +86,14 @@ def check(
     **required: Any,
 ) -> DeploymentReport:
     """Answer what the plan asks, as the server of the recorded replies would."""
-    plan = DeploymentPlan("app", tls=encrypted)
+    plan = DeploymentPlan("app")
     replies = {"buildInfo": build(6, 0, 5) if version is SENTINEL else version, "hello": hello, "serverStatus": status}
     call = plan.check(Requirements(**required))
     answer = None
     while ask := plan.again(call, answer):
         if sent is not None:
             sent.append({"$db": ask.database, **ask.command})
-        answer = told({**replies, "find": read}[next(iter(ask.command))])
+        answer = told({**replies, "find": read}[next(iter(ask.command))], tls=encrypted)
     return call.result  # type: ignore[no-any-return]
 
 
@@ -353,7 +353,7 @@ def test_the_true_difference_is_within_what_is_left_open(truth: float, before: f
     """However the round trip is divided, the server's clock is as far ahead as is told, give or take."""
     read = NOW + dt.timedelta(seconds=before)
     hello = {**REPLICA_SET, "localTime": read + dt.timedelta(seconds=truth)}
-    plan = DeploymentPlan("app", tls=False)
+    plan = DeploymentPlan("app")
     call = plan.check(Requirements(majority=False))
     plan.again(call, None)
     plan.again(call, told(build(6, 0, 5)))
@@ -414,16 +414,14 @@ def test_features_may_be_named_by_their_text() -> None:
 def test_requirements_are_no_dictionary() -> None:
     """What is not made by Requirements is refused before anything is sent."""
     with pytest.raises(UsageError, match="requirements: expected Requirements"):
-        DeploymentPlan("app", tls=False).check({"transactions": True})  # type: ignore[arg-type]
+        DeploymentPlan("app").check({"transactions": True})  # type: ignore[arg-type]
 
 
-def test_tls_is_read_from_the_client() -> None:
-    """A client whose connections are encrypted is known by its options; nothing is sent for it."""
-    for options, expected in (({}, False), ({"tls": True}, True)):
-        with MongoClient("mongodb://localhost:1/app", connect=False, **options) as client:  # type: ignore[arg-type]
-            plan = Deployment(client)._plan
-            assert plan._tls is expected
-            assert plan._database == "app"
+def test_the_database_is_read_from_the_client() -> None:
+    """The read that waits for a majority goes to the one that its connection string names, or to `admin`."""
+    for uri, expected in (("mongodb://localhost:1/app", "app"), ("mongodb://localhost:1", "admin")):
+        with MongoClient(uri, connect=False) as client:
+            assert Deployment(client)._plan._database == expected
 
 
 def test_what_is_no_client_is_refused() -> None:

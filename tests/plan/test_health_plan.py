@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import dns.resolver
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient, errors
@@ -24,11 +26,24 @@ class Topology:
 
     known_servers: list[str]
     writable: bool
+    errors: list[Exception | None] = field(default_factory=list)
+
+    def server_descriptions(self) -> dict[int, Any]:
+        return {number: SimpleNamespace(error=error) for number, error in enumerate(self.errors)}
 
     def has_writable_server(self) -> bool:
         return self.writable
 
 
+def because(error: Exception, cause: Exception) -> Exception:
+    """Return an error that was raised from another."""
+    error.__cause__ = cause
+    return error
+
+
+WRONG_PASSWORD = errors.OperationFailure("Authentication failed.", 18)
+REFUSED = Topology([], writable=False, errors=[errors.AutoReconnect("closed"), WRONG_PASSWORD])
+PRIMARY_REFUSED = Topology(["b"], writable=False, errors=[WRONG_PASSWORD, None])
 GONE, LEADERLESS, WHOLE = Topology([], False), Topology(["a"], False), Topology(["a"], True)
 
 
@@ -39,6 +54,11 @@ GONE, LEADERLESS, WHOLE = Topology([], False), Topology(["a"], False), Topology(
         (errors.WaitQueueTimeoutError("full"), LEADERLESS, HealthState.POOL_EXHAUSTED),
         (errors.ServerSelectionTimeoutError("none"), GONE, HealthState.UNREACHABLE),
         (errors.ServerSelectionTimeoutError("none"), LEADERLESS, HealthState.NO_PRIMARY),
+        (errors.ServerSelectionTimeoutError("none"), REFUSED, HealthState.AUTH_FAILED),
+        (errors.ServerSelectionTimeoutError("none"), PRIMARY_REFUSED, HealthState.AUTH_FAILED),
+        (errors.AutoReconnect("closed"), REFUSED, HealthState.UNREACHABLE),
+        (because(errors.ConfigurationError("none"), dns.resolver.NXDOMAIN()), GONE, HealthState.UNREACHABLE),
+        (because(errors.ConfigurationError("late"), dns.resolver.LifetimeTimeout()), GONE, HealthState.UNREACHABLE),
         (errors.NotPrimaryError("no"), LEADERLESS, HealthState.NO_PRIMARY),
         (errors.AutoReconnect("closed"), WHOLE, HealthState.UNREACHABLE),
         (errors.ConnectionFailure("closed"), GONE, HealthState.UNREACHABLE),
@@ -65,6 +85,7 @@ def test_each_way_not_to_be_ready_is_told_apart(error: Any, topology: Any, state
     [
         errors.InvalidOperation("Cannot use MongoClient after close"),
         errors.ConfigurationError("bad"),
+        because(errors.ConfigurationError("bad"), ValueError("bad")),
         errors.OperationFailure("no such command", 59),
     ],
 )

@@ -34,6 +34,22 @@ def test_a_forked_child_has_a_client_of_its_own(mongopatterns_server: Any, mongo
     assert [each["by"] for each in mongopatterns_db.forks.find()] == ["parent", "child", "parent, later"]
 
 
+def test_a_direct_connection_is_not_refused_in_a_child(mongopatterns_server: Any, mongopatterns_db: Any) -> None:
+    """The driver picks no server there, so nobody is asked: it goes on with connections of its own, as it does alone.
+
+    Leaving is refused all the same, and the parent's client stays open.
+    """
+    command = [sys.executable, str(FORKS), f"{mongopatterns_server.uri}&directConnection=true", mongopatterns_db.name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert "using" not in told
+    assert told["leaving"].startswith("shared_client: the client belongs to the process")
+    assert told["own"] is True
+    writers = [each["by"] for each in mongopatterns_db.forks.find()]
+    assert writers == ["parent", "inherited", "child", "parent, later"]
+
+
 @pytest.fixture(scope="module")
 def three() -> Iterator[EmbeddedMongo]:
     with pytest.MonkeyPatch.context() as patch:

@@ -30,9 +30,7 @@ class AsyncDeployment:
     def __init__(self, client: Any) -> None:
         driver.check_client(client)
         self._client = client
-        # (the one place where the driver tells it)
-        tls = client.options.pool_options._ssl_context is not None  # noqa: SLF001
-        self._plan = DeploymentPlan(client.get_default_database("admin").name, tls=tls)
+        self._plan = DeploymentPlan(client.get_default_database("admin").name)
 
     async def check(self, requirements: Requirements = _ANYTHING, *, timeout: float | None = None) -> DeploymentReport:
         """Check the deployment against requirements, and report what it is.
@@ -69,4 +67,6 @@ class AsyncDeployment:
                 reply = await self._client[ask.database].command(ask.command)
         except PyMongoError as error:
             return Answer(began, utc_now(), error=error)
-        return Answer(began, utc_now(), reply)
+        # The one place where the driver tells it, and it knows it only now if names had to be looked up (mongodb+srv).
+        tls = self._client.options.pool_options._ssl_context is not None  # noqa: SLF001
+        return Answer(began, utc_now(), reply, tls=tls)

@@ -100,12 +100,14 @@ class Answer:
         ended: And after.
         reply: The server's reply.
         error: Or what the driver raised.
+        tls: Whether the client's connections are encrypted.
     """
 
     began: dt.datetime
     ended: dt.datetime
     reply: Mapping[str, Any] | None = None
     error: PyMongoError | None = None
+    tls: bool = False
 
     def told(self) -> Mapping[str, Any] | None:
         """Return the reply; None if the server refuses to tell.
@@ -128,12 +130,10 @@ class DeploymentPlan:
 
     Args:
         database: Where the read that waits for a majority goes.
-        tls: Whether the client's connections are encrypted.
     """
 
-    def __init__(self, database: str, *, tls: bool) -> None:
+    def __init__(self, database: str) -> None:
         self._database = database
-        self._tls = tls
 
     def check(self, requirements: Requirements) -> Call[Ask]:
         """Begin a check.
@@ -157,7 +157,7 @@ class DeploymentPlan:
             raise greeting.error  # type: ignore[misc]
         # (whole, for tiers that take no options with it)
         connections = _connections((yield Ask("admin", _command("serverStatus"))).told())
-        report = _report(build, hello, greeting, connections, tls=self._tls)
+        report = _report(build, hello, greeting, connections)
         if required.majority:
             report = replace(report, majority=(yield from self._majority(report)))
         report = replace(report, findings=(*_always(report), *_lacking(report, required)))
@@ -195,12 +195,7 @@ def _command(name: str) -> dict[str, Any]:
 
 
 def _report(
-    build: Mapping[str, Any] | None,
-    hello: Mapping[str, Any],
-    greeting: Answer,
-    connections: Connections | None,
-    *,
-    tls: bool,
+    build: Mapping[str, Any] | None, hello: Mapping[str, Any], greeting: Answer, connections: Connections | None
 ) -> DeploymentReport:
     version, kind = _version(build, hello), _kind(hello)
     difference, uncertainty = _clock(hello, greeting)
@@ -212,7 +207,7 @@ def _report(
         writable=bool(hello.get("isWritablePrimary", hello.get("ismaster"))),
         transactions=kind in _SETS,
         majority=None,
-        tls=tls,
+        tls=greeting.tls,
         clock_difference=difference,
         clock_uncertainty=uncertainty,
         connections=connections,

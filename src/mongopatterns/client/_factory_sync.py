@@ -122,7 +122,9 @@ def shared_client(
 
     The first who enters makes it, the last who leaves closes it. A forked child and another event loop are given
     clients of their own, for a client cannot be taken along: in a forked child each call of a client that was entered
-    before raises a `UsageError`, and so does leaving it there. Safe for tasks and threads.
+    before raises a `UsageError`, and so does leaving it there. (Not seen are calls for which the driver picks no
+    server: of a client that is connected to one directly, and of a cursor that was begun before.) Safe for tasks and
+    threads.
 
     Args:
         uri: Where to connect, as the driver takes it.
@@ -148,4 +150,4 @@ def shared_client(
     try:
         yield lease.client
     finally:
-        driver.settle(SHARED.give_back(lease, driver.current_loop()))
+        driver.to_the_end(SHARED.give_back(lease, driver.current_loop()))

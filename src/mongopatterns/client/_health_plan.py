@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Final, TypeAlias
 
 from pymongo.errors import (
+    ConfigurationError,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
@@ -130,10 +131,22 @@ def _state(error: PyMongoError, topology: Topology) -> HealthState | None:
         return HealthState.POOL_EXHAUSTED
     if isinstance(error, (NetworkTimeout, ExecutionTimeout)) and not isinstance(error, ServerSelectionTimeoutError):
         return HealthState.TIMED_OUT
+    servers = topology.server_descriptions().values()
+    if isinstance(error, ServerSelectionTimeoutError) and any(map(_was_refused, servers)):
+        return HealthState.AUTH_FAILED
     if isinstance(error, ConnectionFailure):
         # A server that is known has answered the driver's own monitor.
         known = topology.known_servers
         return HealthState.NO_PRIMARY if known and not topology.has_writable_server() else HealthState.UNREACHABLE
-    if isinstance(error, OperationFailure) and error.code in _NO_ENTRY:
-        return HealthState.AUTH_FAILED
-    return None
+    if isinstance(error, ConfigurationError) and type(error.__cause__).__module__.startswith("dns."):
+        return HealthState.UNREACHABLE  # the name of a cluster (mongodb+srv) could not be looked up
+    return HealthState.AUTH_FAILED if _refuses(error) else None
+
+
+def _refuses(error: Exception | None) -> bool:
+    return isinstance(error, OperationFailure) and error.code in _NO_ENTRY
+
+
+def _was_refused(server: Any) -> bool:
+    """Tell whether the driver holds a server for unknown because it refused to let it in: it asks again later."""
+    return _refuses(server.error)
