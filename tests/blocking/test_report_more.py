@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from bson import Timestamp
+from bson import DatetimeMS, Timestamp
 from pymongo import MongoClient, ReadPreference, UpdateOne
 from pymongo.errors import AutoReconnect, ExecutionTimeout, NetworkTimeout, OperationFailure
 
@@ -345,6 +345,28 @@ def test_too_many_buckets(db: Any) -> None:
         bind(db, all=ALL, hours=TimeBuckets("at", unit="hour", measures=N)).run()
     result = bind(db, hours=TimeBuckets("at", unit="hour", fill=False, measures=N)).run()
     assert len(result["hours"]) == 2
+
+
+@pytest.mark.parametrize("unit", ["hour", "day", "week", "month", "quarter", "year"])
+def test_a_series_ends_with_the_calendar(db: Any, unit: Any) -> None:
+    """A bucket that holds the last instant of the calendar is one like any other."""
+    last = dt.datetime.max.replace(tzinfo=UTC)
+    db.events.insert_many([{"at": last}, {"at": last}, {"at": last - dt.timedelta(days=1)}])
+    rows = bind(db, b=TimeBuckets("at", unit=unit, measures=N)).run()["b"]
+    assert sum(row["n"] for row in rows) == 3
+    assert len(rows) == {"hour": 25, "day": 2}.get(unit, 1)
+
+
+def test_buckets_outside_of_the_calendar(db: Any) -> None:
+    """Where dates have no year that Python knows, gaps cannot be filled, and no document is lost in silence."""
+    db.events.insert_many([{"at": DatetimeMS(-(10**14))}, {"at": DatetimeMS(-(10**15))}, {"at": NOON}])
+    years = {"unit": "year", "measures": N}
+    with pytest.raises(ResultTooLarge, match=r"branch 'years': buckets lie before the year 1"):
+        bind(db, years=TimeBuckets("at", **years)).run()
+    with pytest.raises(ResultTooLarge, match=r"branch 'years': buckets lie before the year 1"):
+        bind(db, years=TimeBuckets("at", timezone="Europe/Berlin", **years)).run({"at": {"$gt": NOON.min}})
+    result = bind(db, years=TimeBuckets("at", fill=False, **years)).run()
+    assert [row["n"] for row in result["years"]] == [1, 1, 1]
 
 
 MEMORY_OF_GROUPS = (

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from mongopatterns.reports import _times
-from mongopatterns.reports._times import BY_MINUTES, QUARTERS, Span, fill, slot, start
+from mongopatterns.reports._times import BY_MINUTES, QUARTERS, Span, TooManyBuckets, fill, slot, start
 
 UTC = dt.timezone.utc
 MS = dt.timedelta(milliseconds=1)
@@ -321,7 +321,7 @@ def test_the_number_of_buckets_is_bounded() -> None:
     most = _times.MAX_BUCKETS
     assert len(fill([], "hour", "UTC", Span(first, first + (most - 1) * HOUR))) == most
     for last in (first + most * HOUR, first.replace(year=9000)):
-        with pytest.raises(OverflowError):
+        with pytest.raises(TooManyBuckets):
             fill([], "hour", "UTC", Span(first, last))
 
 
@@ -335,9 +335,24 @@ ENDS = [
 @pytest.mark.parametrize("unit", ["hour", "day", "week", "month", "quarter", "year"])
 @pytest.mark.parametrize("span", ENDS, ids=["first", "last"])
 def test_the_ends_of_the_calendar(span: Span, unit: str, zone: str) -> None:
-    """Bounds at the ends of the calendar are filled, or are said to be too many: nothing else is raised."""
+    """Bounds at the ends of the calendar are filled; only buckets that lie outside of it are refused."""
+    outside = False
+    starts: list[dt.datetime] = []
     try:
         starts = fill([], unit, zone, span)
+    except TooManyBuckets:
+        raise
     except OverflowError:
-        return
+        outside = True
     assert starts == sorted(starts)
+    assert outside is not bool(starts)
+    assert not outside or zone != "UTC"
+
+
+def test_filters_at_the_ends_of_the_calendar() -> None:
+    """What a filter lets through has no bound where the calendar has none; other bounds stay."""
+    west = dt.timezone(-3 * HOUR)
+    first = at("2026-01-01T00:00")
+    end, begin = dt.datetime.max.replace(tzinfo=UTC), dt.datetime.min.replace(tzinfo=UTC)
+    for test in ({"$lte": end.replace(tzinfo=west)}, {"$gt": end}, {"$lt": begin}):
+        assert Span.of("at", {"at": {"$gte": first, **test}}) == Span(first, None)

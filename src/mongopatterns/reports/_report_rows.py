@@ -31,11 +31,13 @@ from mongopatterns.reports._branches import (
     Totals,
 )
 from mongopatterns.reports._measures import CollectSet, TooMany
-from mongopatterns.reports._times import MAX_BUCKETS, Span, fill
+from mongopatterns.reports._times import MAX_BUCKETS, Span, TooManyBuckets, fill
 
 Row = dict[str, Any]
 
 _NEAREST: Final[CodecOptions[Any]] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
+
+_OUTSIDE: Final = "buckets lie before the year 1 or after 9999: narrow the filter, or fill no gaps (fill=False)"
 
 
 def shown(value: Any) -> Any:
@@ -164,11 +166,15 @@ def _empty(branch: Measured) -> Row:
 
 def _filled(name: str, branch: TimeBuckets, rows: list[Row], span: Span) -> list[Row]:
     found = {row["bucket"]: row for row in rows}
+    if len(found) < len(rows):  # (two of them have the same nearest date that Python knows)
+        raise ResultTooLarge(name, _OUTSIDE)
     try:
         starts = fill(list(found), branch.unit, branch.timezone, span)
-    except OverflowError:
+    except TooManyBuckets:
         problem = f"more than {MAX_BUCKETS:,} buckets of {branch.unit}s: narrow the filter, or take longer ones"
         raise ResultTooLarge(name, problem) from None
+    except OverflowError:
+        raise ResultTooLarge(name, _OUTSIDE) from None
     return [found.get(start) or {"bucket": start, **_empty(branch)} for start in starts]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -69,6 +70,10 @@ def start(date: object, unit: str, zone: str) -> dict[str, Any]:
     return {"$dateTrunc": {"date": date, "unit": unit, "timezone": zone, **week}}
 
 
+class TooManyBuckets(OverflowError):
+    """More buckets were asked for than a branch may give."""
+
+
 @dataclass(frozen=True)
 class Span:
     """The instants that a filter lets through.
@@ -90,20 +95,25 @@ class Span:
         return span
 
     def _narrowed(self, test: Any) -> Span:
-        first, last = self.first, self.last
+        span = self
         for operator, value in test.items() if isinstance(test, Mapping) else [("$eq", test)]:
-            if not isinstance(value, dt.datetime):
-                continue
-            # (dates are whole milliseconds to the server; a naive one is in UTC to the driver)
-            instant = value.replace(tzinfo=_UTC) if value.tzinfo is None else value.astimezone(_UTC)
-            instant = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
-            millisecond = dt.timedelta(milliseconds=1)
-            if operator in ("$gte", "$gt", "$eq"):
-                least = instant + millisecond if operator == "$gt" else instant
-                first = least if first is None else max(first, least)
-            if operator in ("$lte", "$lt", "$eq"):
-                most = instant - millisecond if operator == "$lt" else instant
-                last = most if last is None else min(last, most)
+            if isinstance(value, dt.datetime):
+                with suppress(OverflowError):  # (where Python's calendar ends there is no bound)
+                    span = span._bounded(operator, value)
+        return span
+
+    def _bounded(self, operator: str, value: dt.datetime) -> Span:
+        first, last = self.first, self.last
+        # (dates are whole milliseconds to the server; a naive one is in UTC to the driver)
+        instant = value.replace(tzinfo=_UTC) if value.tzinfo is None else value.astimezone(_UTC)
+        instant = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+        millisecond = dt.timedelta(milliseconds=1)
+        if operator in ("$gte", "$gt", "$eq"):
+            least = instant + millisecond if operator == "$gt" else instant
+            first = least if first is None else max(first, least)
+        if operator in ("$lte", "$lt", "$eq"):
+            most = instant - millisecond if operator == "$lt" else instant
+            last = most if last is None else min(last, most)
         return Span(first, last)
 
 
@@ -126,7 +136,8 @@ def fill(found: list[dt.datetime], unit: str, zone: str, span: Span) -> list[dt.
         span: What the filter lets through.
 
     Raises:
-        OverflowError: If they are more than `MAX_BUCKETS`.
+        TooManyBuckets: If they are more than `MAX_BUCKETS`.
+        OverflowError: If one of them lies outside of Python's calendar.
     """
     bounds = [*found[:1], *found[-1:]]
     if span.first is not None and span.last is not None and span.first > span.last:
@@ -141,7 +152,7 @@ def fill(found: list[dt.datetime], unit: str, zone: str, span: Span) -> list[dt.
         label = _label(bucket, unit, zone)
         starts[label] = known.get(label, bucket)
         if len(starts) > MAX_BUCKETS:
-            raise OverflowError
+            raise TooManyBuckets
     starts.update(known)
     return [starts[label] for label in sorted(starts)]
 
@@ -155,19 +166,19 @@ def _starts(first: dt.datetime, last: dt.datetime, unit: str, zone: str) -> Iter
     """Give the starts of the buckets from one to another."""
     if unit == "hour":
         half = dt.timedelta(minutes=30)  # (an hour is parted where a zone shifts by half an hour)
-        instant = first
         # (where it shifts, an instant that names a bucket may lie in the one before)
-        while instant <= last + half:
-            if first <= (bucket := _start_of(instant, unit, zone)) <= last:
+        steps = (last - first) // half + 1
+        ends = (dt.datetime.max.replace(tzinfo=_UTC) - first) // half
+        for step in range(min(steps, ends) + 1):
+            if first <= (bucket := _start_of(first + step * half, unit, zone)) <= last:
                 yield bucket
-            instant += half
         return
     day, until = day_of(first, zone), day_of(last, zone)
     while day <= until:
         yield midnight(day, zone)
         try:
             day = _following(day, unit)
-        except ValueError:  # (the calendar ends)
+        except (ValueError, OverflowError):  # (the calendar ends)
             return
 
 
