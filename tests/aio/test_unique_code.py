@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from bson import Int64, ObjectId, Regex, encode
+from bson import DatetimeMS, Int64, ObjectId, Regex, encode
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, ExecutionTimeout, NetworkTimeout, OperationFailure
 
 from mongopatterns import (
@@ -64,6 +64,16 @@ async def test_insert_tells_what_a_read_would(db: Any) -> None:
     assert found is not None
     assert encode(found) == encode(party)
     assert found == party
+
+
+async def test_insert_stores_a_date_of_any_year(db: Any) -> None:
+    """A date that Python cannot hold is stored as it is, and told as `find` gives it: the nearest that Python can."""
+    codes = await bound(db)
+    for date in (10**15, -(10**15)):
+        party = await codes.insert({"until": DatetimeMS(date)})
+        query = {"_id": party["_id"], "$expr": {"$eq": [{"$toLong": "$until"}, date]}}
+        assert await db.parties.count_documents(query) == 1
+        assert await codes.find(party["room_code"]) == party
 
 
 async def test_a_document_past_16_mb_is_the_drivers_to_refuse(db: Any) -> None:

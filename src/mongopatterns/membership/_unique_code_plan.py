@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final
 
 from bson import Decimal128, ObjectId, decode, encode
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
@@ -147,7 +147,7 @@ class Claim:
         key: The key of the document: of one that is inserted, its `_id`.
         asked: The code that the caller wants; None for any.
         most: How many codes are tried.
-        document: What is inserted, as a read would give it; None for `assign`.
+        document: What is inserted, as it is stored; None for `assign`.
         tried: How many codes were tried.
         code: The one that is being tried.
         command: What is sent for it.
@@ -231,17 +231,22 @@ class UniqueCodePlan:
         return Claim(key_value("key", key, self.spec.key_type), _given(code), self._tries(session))
 
     def _as_stored(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of a document as a read would give it: dates to the millisecond, tuples as lists.
+        """Return a copy of a document as it is stored: dates to the millisecond, tuples as lists.
 
         Raises:
             UsageError: If it cannot be stored: a value is of a type or size that BSON has not, a name is no text or
                 holds a NUL, or it holds itself.
         """
         options = self._codec_options
+        exact = options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)  # (dates of any year stay)
         try:
-            return decode(encode(document, codec_options=options), codec_options=options)
+            return decode(encode(document, codec_options=options), codec_options=exact)
         except (BSONError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise UsageError("document", f"cannot be stored: {error}") from None
+
+    def _as_read(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a stored document as a read would give it."""
+        return decode(encode(document, codec_options=self._codec_options), codec_options=self._codec_options)
 
     def _tries(self, session: Any) -> int:
         """Return how many codes are tried: in a transaction one, as the first that is refused ends it."""
@@ -308,7 +313,8 @@ class UniqueCodePlan:
             if claim.asked is None and claim.tried < claim.most:
                 return claim
             raise self._taken(claim) from answer
-        result = claim.command.document if claim.document is not None else self._assigned(claim, answer)
+        inserted = claim.document is not None
+        result = self._as_read(claim.command.document) if inserted else self._assigned(claim, answer)
         return replace(claim, result=result)
 
     def _assigned(self, claim: Claim, reply: Mapping[str, Any] | None) -> str:
