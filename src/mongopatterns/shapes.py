@@ -85,11 +85,16 @@ def shape_of(name: str, database: str, command: Mapping[str, Any]) -> str | None
         return None
     # A bulk of the client runs on `admin`, and its operations name the collections.
     bulk = name == "bulkWrite"
-    text = f"{name} ops={_operations(command)}" if bulk else f"{name} {database}.{command.get(name)}"
+    text = f"{name} ops={_operations(command)}" if bulk else f"{name} {database}.{_place(command.get(name))}"
     for part in parts:
         if part in command:
             text += f" {part}={_part(part, command[part])}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _place(collection: Any) -> str:
+    """Return the name of a collection, or the 1 in its place. Other things are a mistake, such as a filter."""
+    return str(collection) if isinstance(collection, (str, int)) else _VALUE
 
 
 def _part(part: str, value: Any) -> str:
@@ -112,7 +117,7 @@ def _statement(statement: Mapping[str, Any]) -> str:
 
 def _operations(command: Mapping[str, Any]) -> str:
     """Describe what a client-level bulk does, each operation with its collection."""
-    spaces = [str(space.get("ns")) for space in command.get("nsInfo", ())]
+    spaces = [_place(space.get("ns")) for space in command.get("nsInfo", ())]
     return _distinct(_operation(each, spaces) for each in islice(command.get("ops", ()), _SAMPLE))
 
 

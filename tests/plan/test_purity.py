@@ -37,7 +37,7 @@ PURE = [
 # Of a pattern's folder everything but the shells is pure.
 PATTERNS = ["buffer", "client", "counters", "documents", "joins", "membership", "paging", "reports", "schema"]
 # What the driver calls, from whatever thread: a lock, and a plan behind it. They are the same in both worlds.
-LISTENERS = ("_pool_monitor.py", "_slow_queries.py", "_turns.py")
+LISTENERS = ("_callback.py", "_pool_monitor.py", "_slow_queries.py", "_turns.py")
 PURE_FILES = [ROOT / f"{name}.py" for name in PURE] + [
     path
     for pattern in PATTERNS

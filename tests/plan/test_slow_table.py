@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import monitoring
+from pymongo.errors import DuplicateKeyError
 
 from mongopatterns import SlowCommand, SlowQueries, UsageError
 from mongopatterns.client import _slow_queries
@@ -114,11 +115,38 @@ def test_nothing_of_a_value_is_kept(command: dict[str, Any], caplog: pytest.LogC
     assert json.dumps(queries.snapshot().to_dict())
 
 
+def test_a_callback_that_fails_is_logged_without_the_servers_error(caplog: pytest.LogCaptureFixture) -> None:
+    """The driver tells of a failed command while it handles the error, which repeats values: that is cut off."""
+
+    def look_up() -> None:
+        raise LookupError("first")
+
+    def broken(_: SlowCommand) -> None:
+        try:
+            look_up()
+        except LookupError as error:
+            raise ValueError("broken") from error
+
+    def insert() -> None:
+        raise DuplicateKeyError(f'E11000 duplicate key error dup key: {{ mail: "{SECRET}" }}')
+
+    queries = SlowQueries(threshold=0, on_slow=broken)
+    try:
+        insert()
+    except DuplicateKeyError:
+        run(queries, {"insert": "users", "documents": [{"mail": SECRET}]})
+    assert SECRET not in caplog.text
+    assert "DuplicateKeyError" not in caplog.text
+    assert "LookupError: first" in caplog.text
+    assert "ValueError: broken" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("command", "shape", "collection"),
     [
         ({"find": "users", "filter": {"a": 1}}, "find app.users filter={a: ?}", "users"),
         ({"aggregate": 1, "pipeline": []}, "aggregate app.1 pipeline=[]", None),
+        ({"find": {"mail": "ann@example.org"}}, "find app.?", None),
         ({"getMore": 7, "collection": "users"}, "getMore app.users", "users"),
         ({"createIndexes": "users", "indexes": []}, "createIndexes app.users", "users"),
         ({"dropUser": "bob"}, "dropUser app", None),

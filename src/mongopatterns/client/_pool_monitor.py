@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -24,12 +23,11 @@ from pymongo.monitoring import (
 )
 from typing_extensions import override
 
+from mongopatterns.client._callback import call_back
 from mongopatterns.client._pool_counts import THRESHOLDS, HasPoolSize, PoolAlert, PoolCounts, PoolSnapshot
 from mongopatterns.client._turns import Turns
 
 __all__ = ["PoolMonitor"]
-
-_LOG: Final = logging.getLogger("mongopatterns.client")
 
 
 class PoolMonitor(ConnectionPoolListener):
@@ -130,15 +128,7 @@ class PoolMonitor(ConnectionPoolListener):
                 alert = counting.alerts.popleft()
             except IndexError:  # another thread tells of it
                 return
-            self._tell(alert)
-
-    def _tell(self, alert: PoolAlert) -> None:
-        if self._on_threshold is None:
-            return
-        try:
-            self._on_threshold(alert)
-        except Exception:  # noqa: BLE001  # a listener must not break the driver's call
-            _LOG.exception("on_threshold failed: %s", alert)
+            call_back("on_threshold", self._on_threshold, alert)
 
     def _here(self) -> _Counting:
         """Return what is counted in this process: a fork may have copied a lock that somebody held."""

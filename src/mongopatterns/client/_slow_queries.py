@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import OrderedDict
@@ -12,12 +11,11 @@ from typing import Any, Final
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from typing_extensions import override
 
+from mongopatterns.client._callback import call_back
 from mongopatterns.client._slow_table import SlowCommand, SlowSnapshot, SlowTable, Tails, check_threshold, describe
 from mongopatterns.client._turns import Turns
 
 __all__ = ["SlowQueries"]
-
-_LOG: Final = logging.getLogger("mongopatterns.client")
 
 # A command is kept while it is under way, one for each connection. Older drivers do not report the end of one that was
 # cancelled: of what is left behind so, the oldest goes.
@@ -92,11 +90,7 @@ class SlowQueries(CommandListener):
                 return
         slow = describe(name, event.database_name, command, seconds, failed=reply is None)
         watching.turns.change(lambda: watching.table.add(slow))
-        if self._on_slow is not None:
-            try:
-                self._on_slow(slow)
-            except Exception:  # noqa: BLE001  # a listener must not break the driver's call
-                _LOG.exception("on_slow failed: %s", slow)
+        call_back("on_slow", self._on_slow, slow)
 
     def _here(self) -> _Watching:
         """Return what is kept in this process: a fork may have copied a lock that somebody held."""
