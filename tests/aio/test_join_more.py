@@ -610,6 +610,16 @@ async def test_what_is_no_list_of_documents_or_stages(db: Any, commands: Any) ->
     assert commands.sent == []
 
 
+@EVERY
+async def test_stages_that_write_are_refused(db: Any, commands: Any, strategy: str) -> None:
+    """A join reads: stages of the caller's own that write are bad input, whatever way it goes."""
+    join = bind(db, Many("f", local="_id", foreign="k"), strategy=strategy)
+    for stage in ({"$out": "other"}, {"$merge": {"into": "other"}}):
+        with pytest.raises(UsageError, match=r"^stages: \$(out|merge) writes"):
+            await join.aggregate([{"$match": {}}, stage])
+    assert commands.sent == []
+
+
 async def test_values_that_cannot_be_stored_are_refused(db: Any) -> None:
     """A parameter that BSON does not know is bad input like any other, and is named."""
     join = bind(db, Many("f", local="_id", foreign="k", where={"n": Param("n")}))

@@ -27,7 +27,7 @@ from mongopatterns.joins._join_spec import JoinPart, JoinSpec, walk
 from mongopatterns.joins._join_ways import JoinChoice, OnMissingIndex, Strategy, Ways
 from mongopatterns.joins._keys import Asked
 from mongopatterns.paths import value_at
-from mongopatterns.specs import check_sort
+from mongopatterns.specs import check_sort, check_stages
 
 STREAMED: Final = 1000
 """How many parents of a stream are joined at a time."""
@@ -187,12 +187,9 @@ class JoinPlan:
 
     def aggregate(self, stages: object, params: object, clock: float) -> Call[Read]:
         """Join onto what a caller's own stages give."""
-        if isinstance(stages, Mapping) or not isinstance(stages, Sequence):
-            raise UsageError("stages", f"expected a list of stages, got {stages!r:.100}")
-        if strange := [stage for stage in stages if not isinstance(stage, Mapping)]:
-            raise UsageError("stages", f"expected stages, got {strange[0]!r:.100}")
+        before = check_stages("stages", stages)
         query = Query(params=self._params(params))
-        return Call(self._aggregate(list(stages), query, clock))
+        return Call(self._aggregate([*before], query, clock))
 
     def count(self, query: Query, clock: float) -> Call[Read]:
         """Count the rows that `find` would give without `skip` and `limit`."""
