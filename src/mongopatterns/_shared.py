@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Sequence
-from threading import Event, Lock, get_ident
+from threading import Event, RLock, get_ident
 from typing import Any, Final, NamedTuple
 
 from mongopatterns.errors import UsageError
@@ -40,14 +40,18 @@ class _Entry:
         self.made: Final = Event()
         self.client: Any = None
         self.error: BaseException | None = None
-        self.users = 0
+        self.users: Final[list[None]] = []  # (what is added to a list cannot be interrupted, as a sum can)
 
 
 class Shared:
-    """Keep the clients of this process."""
+    """Keep the clients of this process.
+
+    A finalizer, or the handler of a signal, may enter and leave in the middle of what its own thread does here: the
+    lock lets it, and each step finds what is there after it.
+    """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._entries: dict[_Place, _Entry] = {}
         self._inherited: list[dict[_Place, _Entry]] = []
 
@@ -62,16 +66,16 @@ class Shared:
         """
         place = _Place(loop, key)
         while True:
+            mine = _Entry()
             with self._lock:
                 self._forget_closed_loops()
-                entry = self._entries.get(place)
-                first = entry is None
-                if entry is None:
-                    entry = self._entries[place] = _Entry()
-                elif entry.maker == get_ident() and not entry.made.is_set():
+                entry = self._entries.setdefault(place, mine)
+                if entry is not mine and entry.maker == get_ident() and not entry.made.is_set():
                     raise UsageError("shared_client", "it is entered while it is made, by the thread that makes it")
-                entry.users += 1
-            if first:
+                entry.users.append(None)
+                if self._entries.get(place) is not entry:  # the last one left it, between two of these lines
+                    continue
+            if entry is mine:
                 self._make(place, entry, make)
             else:
                 self._wait(place, entry)
@@ -99,7 +103,7 @@ class Shared:
 
     def after_fork(self) -> None:
         """Begin anew in a child: what the parent has is the parent's, and is neither used nor closed here."""
-        self._lock = Lock()  # a thread that is not there any more may have held it
+        self._lock = RLock()  # a thread that is not there any more may have held it
         self._inherited.append(self._entries)
         self._entries = {}
 
@@ -124,16 +128,16 @@ class Shared:
 
     def _leave(self, place: _Place, entry: _Entry) -> Any:
         with self._lock:
-            entry.users -= 1
-            if entry.users or self._entries.get(place) is not entry:
+            entry.users.pop()
+            if entry.users or self._entries.get(place) is not entry or self._entries.pop(place, None) is not entry:
                 return None
-            del self._entries[place]
         return entry.client.close()
 
     def _forget_closed_loops(self) -> None:
         """Drop clients whose loop ended before they were left: nobody can close them any more."""
-        for place in [place for place in self._entries if place.loop is not None and place.loop.is_closed()]:
-            del self._entries[place]
+        for place in list(self._entries):
+            if place.loop is not None and place.loop.is_closed():
+                self._entries.pop(place, None)
 
 
 def refuse_other_process(process: int) -> None:

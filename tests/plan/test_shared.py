@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import Any
 
@@ -123,6 +124,47 @@ def test_threads_never_meet_a_closed_client() -> None:
     assert {each.closed for each in made} == {1}
 
 
+def test_a_finalizer_leaves_in_the_middle_of_anything() -> None:
+    """The collector may run while a thread enters or leaves, and leave for what it collects, in that very thread."""
+    shared = Shared()
+    made: list[Closing] = []
+
+    def make() -> Closing:
+        made.append(Closing())
+        return made[-1]
+
+    class Forgotten:
+        def __init__(self, key: str) -> None:
+            self.itself = self  # so that the collector finds it, at any time
+            self.lease = shared.take(key, None, make)
+
+        def __del__(self) -> None:
+            shared.give_back(self.lease, None)
+
+    def work() -> None:
+        for index in range(500):
+            gc.set_threshold(1 + index % 17)  # each time at another place
+            Forgotten("ab"[index % 2])
+            lease = shared.take("ab"[index % 2], None, make)
+            seen.append(lease.client.closed)
+            shared.give_back(lease, None)
+
+    seen: list[int] = []
+    before = gc.get_threshold()
+    try:
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert (set(seen), len(seen), len(shared)) == ({0}, 1000, 0)
+    assert {each.closed for each in made} == {1}
+
+
 def test_making_one_client_stops_nobody_who_wants_another() -> None:
     """A client that takes long (its names are looked up) is waited for by those who want that one, and made once."""
     shared, begun, go_on = Shared(), threading.Event(), threading.Event()
@@ -176,7 +218,7 @@ def test_those_who_wait_are_told_of_an_error(error: BaseException) -> None:
     for thread in threads[1:]:
         thread.start()
     entry = next(iter(shared._entries.values()))
-    while entry.users < 4:
+    while len(entry.users) < 4:
         threading.Event().wait(0.005)
     go_on.set()
     for thread in threads:
