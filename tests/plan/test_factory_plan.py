@@ -153,6 +153,7 @@ def test_options_that_are_none_are_refused(given: dict[str, Any], message: str) 
         (f"{URI}/?maxPolSize=5", r"it has an option that the driver does not know: did you mean maxPoolSize\?"),
         (f"{URI}/?maxTimeMS=5", r"it has an option .* timeoutMS bounds each call"),
         (f"{URI}/?maxPoolSize=many", r"the driver does not take the value of maxPoolSize"),
+        (f"{URI}/?maxPoolSize=5&maxpoolsize=500", r"it says maxPoolSize twice$"),
         (f"{URI}/?maxPoolSize", r"the driver does not take the value of maxPoolSize"),
         (f"{URI}/?readPreference=fastest", r"the driver does not take the value of readPreference"),
         ("mongodb://u:a/b@h/", r"there is an @ behind a / or a \?: .*%40, %2F and %3F .*quote_plus"),

@@ -22,6 +22,7 @@ _SCHEMES: Final = ("mongodb://", "mongodb+srv://")
 _LONGEST_NUMBER: Final = 18
 _LONGEST_NAME: Final = 128  # bytes, by the server's own bound
 _SYNONYMS: Final[Mapping[str, str]] = {"readPreference": "read_preference"}
+_MANY: Final = ("readPreferenceTags",)  # a URI says it once for each set of tags
 _MAX_TIME: Final = "maxtimems"
 _HINTS: Final[Mapping[str, str]] = {
     _MAX_TIME: "maxTimeMS is none of a client: timeoutMS bounds each call, waiting and sending again included",
@@ -157,6 +158,8 @@ class ClientPlan:
                 raise UsageError("uri", f"it has an option that the driver does not know{hint}")
             if not self._takes(name, value):
                 raise UsageError("uri", f"the driver does not take the value of {name}")
+            if name in said and name not in _MANY:  # it would warn, and take the last one
+                raise UsageError("uri", f"it says {name} twice")
             said[name] = unquote_plus(value)
         return said
 
