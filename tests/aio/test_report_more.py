@@ -449,6 +449,20 @@ async def test_a_report_reads_within_a_transaction(client: Any, db: Any, command
         assert (await report.run(session=session))["totals"] == {"n": 1, "sum": 1}
 
 
+@EVERY
+async def test_nothing_is_estimated_within_a_transaction(client: Any, db: Any, strategy: str) -> None:
+    """The server estimates in no transaction: there documents are counted, and the transaction goes on."""
+    await db.events.insert_one({"_id": 1, "at": NOON})
+    report = bind(db, strategy, page=PageOf(sort=[("at", 1)], count="estimated"))
+    async with await settle(client.start_session()) as session:
+        await settle(session.start_transaction())
+        await db.events.insert_one({"_id": 2, "at": NOON}, session=session)
+        total = (await report.run(session=session))["page"].total
+        assert (total.value, total.relation) == (2, "exact")
+        await session.commit_transaction()
+    assert (await report.run())["page"].total.relation == "about"
+
+
 async def test_a_large_report_in_a_session(client: Any, db: Any) -> None:
     """Within a session, too, branches that fit only apart are read one by one."""
     await store_megabytes(db, 18)

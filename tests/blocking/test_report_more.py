@@ -440,6 +440,20 @@ def test_a_report_reads_within_a_transaction(client: Any, db: Any, commands: Any
         assert report.run(session=session)["totals"] == {"n": 1, "sum": 1}
 
 
+@EVERY
+def test_nothing_is_estimated_within_a_transaction(client: Any, db: Any, strategy: str) -> None:
+    """The server estimates in no transaction: there documents are counted, and the transaction goes on."""
+    db.events.insert_one({"_id": 1, "at": NOON})
+    report = bind(db, strategy, page=PageOf(sort=[("at", 1)], count="estimated"))
+    with settle(client.start_session()) as session:
+        settle(session.start_transaction())
+        db.events.insert_one({"_id": 2, "at": NOON}, session=session)
+        total = report.run(session=session)["page"].total
+        assert (total.value, total.relation) == (2, "exact")
+        session.commit_transaction()
+    assert report.run()["page"].total.relation == "about"
+
+
 def test_a_large_report_in_a_session(client: Any, db: Any) -> None:
     """Within a session, too, branches that fit only apart are read one by one."""
     store_megabytes(db, 18)

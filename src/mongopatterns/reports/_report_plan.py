@@ -360,8 +360,11 @@ class ReportPlan:
         return parts
 
     def _may_estimate(self, name: str, query: ReportQuery) -> bool:
-        """Tell whether all documents of the collection are counted, and it is not asked for those of one instant."""
-        return not (query.pages[name].filter or self.spec.source or query.consistent)
+        """Tell whether all documents of the collection are counted, and it is not asked for those of one instant.
+
+        (A transaction and a snapshot of the caller's are one; the first would end with the server's refusal.)
+        """
+        return not (query.pages[name].filter or self.spec.source or query.consistent or query.alone)
 
     def _command(self, parts: tuple[Part, ...], why: str, query: ReportQuery) -> Command:
         """Build one command, whose answer is one document."""
