@@ -160,12 +160,12 @@ def asked(parent: Mapping[str, Any], part: Any) -> set[Any]:
 
 
 def as_text(key: Any) -> Any:
-    plain = isinstance(key, (str, ObjectId)) or (isinstance(key, int) and not isinstance(key, bool))
-    return str(key) if plain else None
+    strange = isinstance(key, (bool, Code))  # (an int and a str to Python)
+    return str(key) if isinstance(key, (str, ObjectId, int)) and not strange else None
 
 
 def as_object_id(key: Any) -> Any:
-    if isinstance(key, str):
+    if isinstance(key, str) and not isinstance(key, Code):
         return ObjectId(key) if len(key) == 24 and ObjectId.is_valid(key) else None
     return key if isinstance(key, ObjectId) else None
 
