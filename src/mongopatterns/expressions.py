@@ -142,7 +142,8 @@ def _check_value(argument: str, value: Any, depth: int) -> Any:
     if not isinstance(value, (Mapping, list, tuple)):
         return value
     if depth > _DEEPEST:
-        raise UsageError(argument.partition(".")[0], f"is nested deeper than the {_DEEPEST} levels that the server stores")
+        name = argument.partition(".")[0]
+        raise UsageError(name, f"is nested deeper than the {_DEEPEST} levels that the server stores")
     if not isinstance(value, Mapping):
         return [_check_value(argument, item, depth + 1) for item in value]
     fields: dict[str, Any] = {}
