@@ -22,14 +22,18 @@ from pymongo import MongoClient
 
 from benchmarks import (
     _page,
+    _pictures,
     buffer,
     combining,
     counters,
     documents,
+    growth,
+    hot_paths,
     imports,
     joins,
     limiters,
     membership,
+    odm,
     paging,
     reports,
     schema,
@@ -49,6 +53,9 @@ PATTERNS: Final[tuple[ModuleType, ...]] = (
     paging,
     buffer,
     schema,
+    odm,
+    growth,
+    hot_paths,
     sizes,
     imports,
 )
@@ -80,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (options.no_write or options.quick or options.only):
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(_page.page(results), encoding="utf-8")
+        for pattern in results["patterns"]:
+            _pictures.draw(pattern["results"], PAGE.parent / "assets")
 
 
 def run(uri: str | None, only: str, effort: Effort) -> dict[str, Any]:
@@ -114,6 +123,7 @@ def machine(uri: str) -> dict[str, Any]:
         "deployment": deployment,
         "limits": version("limits"),
         "motor": version("motor"),
+        "beanie": version("beanie"),
     }
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from benchmarks._rows import Result, Size
+from benchmarks import _pictures
+from benchmarks._rows import Result, Shares, Size
 
 _HEADER: Final = ("What", "Against", "Driver", "Ratio", "Middle half", "All rounds", "ms per call", "Target", "")
 _SIZES: Final = ("What", "Of it", "After", "Bytes", "Target", "")
@@ -51,8 +52,11 @@ Measured with {machine}.
 """
 
 
-def record(result: Result | Size) -> dict[str, Any]:
+def record(result: Result | Size | Shares) -> dict[str, Any]:
     """Turn a result into what JSON holds."""
+    if isinstance(result, Shares):
+        shares = {owner: round(share, 4) for owner, share in result.shares.items()}
+        return {"name": result.name, "where": result.where, "shares": shares, "target": None, "met": None}
     if isinstance(result, Size):
         return {
             "name": result.name,
@@ -76,6 +80,7 @@ def record(result: Result | Size) -> dict[str, Any]:
         "target": None if result.target is None else str(result.target),
         "met": None if result.target is None else result.target.met(measured),
         "ratios": [round(ratio, 4) for ratio in measured.ratios],
+        **({} if result.at is None else {"at": list(result.at)}),
     }
 
 
@@ -89,22 +94,33 @@ def page(results: Mapping[str, Any]) -> str:
     patterns = results["patterns"]
     records = [line for pattern in patterns for line in pattern["results"]]
     machine = _MACHINE.format_map(results["machine"])
+    if "beanie" in results["machine"]:  # (it does not install on every Python)
+        machine += "; Beanie {beanie}".format_map(results["machine"])
     text = _PAGE.format(rounds=_rounds(records), machine=machine, summary=_summary(records))
     return "\n".join([text, *map(_section, patterns)])
 
 
 def _section(pattern: Mapping[str, Any]) -> str:
     head = f"## {pattern['title']}\n\n{pattern['about']}\n\nThe code is in `{pattern['source']}`.\n"
-    return "\n".join([head, *map(_markdown, _tables(pattern["results"]))])
+    pictures = (f"![{title}](assets/{name})\n" for name, title in _pictures.of(pattern["results"]))
+    return "\n".join([head, *pictures, *map(_markdown, _tables(pattern["results"]))])
 
 
 def _tables(records: Sequence[Mapping[str, Any]]) -> Iterator[list[tuple[str, ...]]]:
     ratios = [_cells(line) for line in records if "ratio" in line]
     sizes = [_size_cells(line) for line in records if "bytes" in line]
+    shares = [line for line in records if "shares" in line]
     if ratios:
         yield [_HEADER, *ratios]
     if sizes:
         yield [_SIZES, *sizes]
+    if shares:
+        header = ("What", "Driver", *shares[0]["shares"])
+        yield [header, *((line["name"], line["where"], *map(_percent, line["shares"].values())) for line in shares)]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
 
 
 def _columns(lines: Sequence[tuple[str, ...]]) -> str:

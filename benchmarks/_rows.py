@@ -62,6 +62,7 @@ class Result:
         where: The world, as text.
         measured: The times.
         target: What was hoped for, if anything was.
+        at: Of what there was how much, if that is what grows from line to line.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Result:
     where: str
     measured: Measurement
     target: Target | None
+    at: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,21 @@ class Size:
     below: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """One line of the table of whose code the time is spent in.
+
+    Attributes:
+        name: What was called.
+        where: The world, as text.
+        shares: The part of the time, by owner.
+    """
+
+    name: str
+    where: str
+    shares: Mapping[str, float]
+
+
 class Measurable(Protocol):
     """Anything that makes lines of the table."""
 
@@ -103,7 +120,7 @@ class Measurable(Protocol):
         """What it is compared with: the same."""
         ...
 
-    def measure(self, uri: str, effort: Effort) -> Iterator[Result | Size]:
+    def measure(self, uri: str, effort: Effort) -> Iterator[Result | Size | Shares]:
         """Measure, line by line."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +21,7 @@ MACHINE = {
     "deployment": "a set",
     "limits": "5",
     "motor": "3",
+    "beanie": "2",
 }
 
 with pytest.MonkeyPatch.context() as patch:
@@ -167,6 +169,55 @@ def test_sizes_have_a_table_of_their_own() -> None:
     assert [line[3:] for line in lines] == [["399", "< 400", "met"], ["400", "< 400", "not met"], ["9"]]
 
 
+def test_shares_of_the_time_have_a_table_of_their_own() -> None:
+    """They are recorded by owner, judged by nothing, and told in per cent."""
+    record = page.record(rows.Shares("Counter.add", "sync, 1 caller", {"ours": 0.254, "driver": 0.746}))
+    assert json.loads(json.dumps(record))["shares"] == {"ours": 0.254, "driver": 0.746}
+    header, _, line = (re.split(r"  +", line) for line in page.table([record]).splitlines())
+    assert header == ["What", "Driver", "ours", "driver"]
+    assert line == ["Counter.add", "sync, 1 caller", "25%", "75%"]
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "owner"),
+    [
+        ("/x/site-packages/mongopatterns/counters/_quota_plan.py", "consume", "mongopatterns"),
+        ("/x/src/mongopatterns/_driver.py", "deadline", "mongopatterns"),
+        ("/x/site-packages/pymongo/message.py", "_op_msg", "driver"),
+        ("/x/site-packages/bson/__init__.py", "encode", "driver"),
+        ("~", "<built-in method bson._cbson._bson_to_dict>", "driver"),
+        ("~", "<method 'poll' of 'select.epoll' objects>", "waiting"),
+        ("/usr/lib/python3/asyncio/base_events.py", "_run_once", "rest"),
+    ],
+)
+def test_time_is_put_down_to_whose_code_it_is(file: str, function: str, owner: str) -> None:
+    """By the file of a function, or by its name if it is built in."""
+    assert main.hot_paths.owner(file, function) == owner
+
+
+def test_what_grows_is_drawn(tmp_path: Path) -> None:
+    """A picture for each thing of which there is more and more, the same each time, named on the page."""
+    lines = [
+        page.record(replace(result(measured(*[(1, times)] * 2)), name=name, at=(thing, number)))
+        for thing, name in (("callers", "Counter.add"), ("rows", "Join.find"), ("rows", "Pager.page"))
+        for number, times in ((1, 1), (64, 12))
+    ]
+    free = page.record(result(measured((1, 1), (1, 1))))
+    first, second = tmp_path / "a", tmp_path / "b"
+    for directory in (first, second):
+        directory.mkdir()
+        main._pictures.draw([*lines, free], directory)
+    assert {path.name for path in first.iterdir()} == {"growth-callers.svg", "growth-rows.svg"}
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+        assert path.read_text(encoding="utf-8").startswith("<?xml")
+    pattern = {"title": "T", "about": "A", "source": "S", "results": lines}
+    text = page.page({"machine": MACHINE, "patterns": [pattern]})
+    assert re.findall(r"\(assets/(.*)\)", text) == ["growth-callers.svg", "growth-rows.svg"]
+    main._pictures.draw([free], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
 def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
     """Met and not met are computed from the records, and comparisons without a target count for neither."""
     judged = [page.record(result(measured(*[(ours, 1)] * 2), ratios.AtMost(1.25))) for ours in (1, 2)]
@@ -177,7 +228,7 @@ def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
     assert (
         "**1 of 3 targets are met.** Not met: Counter.add (sync, 1 caller): 2.000; Quota (a call): 500 bytes." in text
     )
-    assert "Measured with 2 cores, X, Python 3, PyMongo 4, MongoDB 6, a set; limits 5 on Motor 3." in text
+    assert "Measured with 2 cores, X, Python 3, PyMongo 4, MongoDB 6, a set; limits 5 on Motor 3; Beanie 2." in text
     assert "This page is generated" in text
 
 

@@ -50,12 +50,12 @@ def test_a_quick_run_prints_every_row_and_writes_nothing(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    ratios, sizes = (block.splitlines()[2:] for block in done.stdout.split("\n\n"))
+    ratios, sizes, shares = (block.splitlines()[2:] for block in done.stdout.split("\n\n"))
     expected = [
         line
         for pattern in main.PATTERNS
         for row in pattern.ROWS
-        if pattern is not main.sizes and not isinstance(row, main.joins.StreamRow)
+        if pattern not in {main.sizes, main.hot_paths} and not isinstance(row, main.joins.StreamRow)
         for line in getattr(row, "lines", None) or lines_of(row)
     ]
     found = [re.split(r"  +", line) for line in ratios]
@@ -63,6 +63,9 @@ def test_a_quick_run_prints_every_row_and_writes_nothing(
     stored = [f"{row.name}, in {row.against}" for row in main.sizes.ROWS for _ in range(3)]
     first = ["Join.stream", "Report.run, all of it", "WriteBuffer, 2,000 items"]
     assert [re.split(r"  +", line)[0] for line in sizes] == [*first, *stored]
+    assert [re.split(r"  +", line)[0] for line in shares] == [row.name for row in main.hot_paths.ROWS]
+    for line in shares:
+        assert 98 <= sum(map(int, re.findall(r"(\d+)%", line))) <= 102, line
     for name, _, _, figure, half, spread, *_ in found:
         ratio, *times = re.findall(r"[\d.]+", figure)
         assert len(times) == (float(ratio) <= 0.5), name
