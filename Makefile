@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test check wheel oldest generate bench docs clean
+.PHONY: help demo app test chaos check wheel oldest generate bench docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -43,7 +43,6 @@ test: $(VENV)/.dev  ## Run the whole suite on a real server
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
 
 # Long runs of the mixed load, each of so many seconds in each flavour; the suite has a short one.
-.PHONY: chaos
 chaos: export CHAOS_SECONDS ?= 40
 chaos: export CHAOS_SEEDS ?= 1 2 3
 chaos: export CHAOS_PAGE ?= docs/explanation/faults.md

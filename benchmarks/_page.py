@@ -94,7 +94,7 @@ def page(results: Mapping[str, Any]) -> str:
     patterns = results["patterns"]
     records = [line for pattern in patterns for line in pattern["results"]]
     machine = _MACHINE.format_map(results["machine"])
-    if "beanie" in results["machine"]:  # (it does not install on every Python)
+    if "beanie" in results["machine"]:  # (it was not always compared)
         machine += "; Beanie {beanie}".format_map(results["machine"])
     text = _PAGE.format(rounds=_rounds(records), machine=machine, summary=_summary(records))
     return "\n".join([text, *map(_section, patterns)])

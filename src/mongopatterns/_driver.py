@@ -115,6 +115,13 @@ def at_time(collection: Any, time: Any) -> Any:
     return collection if time is None else collection.with_options(read_concern=SnapshotAt(time))
 
 
+def with_any_date(collection: Any) -> Any:
+    """Return the collection so that a date that Python has no year for is read as a `DatetimeMS`, not as the next one."""
+    # (the driver's own UTC, which stands behind None, is read more quickly than Python's)
+    options = collection.codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO, tzinfo=None)
+    return collection.with_options(codec_options=options)
+
+
 def deadline(timeout: float | None) -> AbstractContextManager[Any]:
     """Bound everything that the driver does inside, waiting included, to `timeout` seconds.
 

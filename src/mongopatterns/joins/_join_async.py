@@ -10,9 +10,10 @@ from pymongo.errors import OperationFailure
 from typing_extensions import TypeVar
 
 from mongopatterns import _driver_async as driver
+from mongopatterns._driver import with_any_date
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
-from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan, checked, exact
+from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan, checked
 from mongopatterns.joins._join_spec import JoinSpec
 from mongopatterns.joins._join_ways import OnMissingIndex, Strategy
 from mongopatterns.models import decode_all
@@ -253,5 +254,4 @@ class AsyncJoin:
 
 def _reader(target: driver.Target, name: str) -> Any:
     """Return the collection to read from: keys that are dates are told apart, whatever their year."""
-    collection = driver.bind(target, name, Durability.MAJORITY)
-    return collection.with_options(codec_options=exact(collection.codec_options))
+    return with_any_date(driver.bind(target, name, Durability.MAJORITY))

@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
 from mongopatterns.calls import Call, again
@@ -365,12 +365,6 @@ class JoinPlan:
         named = self._named(joined)
         named |= {value.root for name, value in self.spec.computed.items() if name in named}
         return [name in named for name in self._names]
-
-
-def exact(codec_options: CodecOptions[Any]) -> CodecOptions[Any]:
-    """Return options by which a date that Python has no year for is read as a `DatetimeMS`, and not as the nearest."""
-    # (the driver's own UTC, which stands behind None, is read more quickly than Python's)
-    return codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO, tzinfo=None)
 
 
 def checked(spec: object) -> JoinSpec:

@@ -11,9 +11,9 @@ from pymongo.errors import OperationFailure
 from typing_extensions import TypeVar
 
 from mongopatterns import _driver_sync as driver
+from mongopatterns._driver import with_any_date
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
-from mongopatterns.joins._join_plan import exact
 from mongopatterns.models import decode_all, decode_page
 from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan, checked
 from mongopatterns.paging._pager_spec import Page, PagerSpec
@@ -151,5 +151,4 @@ class Pager:
 
 
 def _reader(target: driver.Target, name: str) -> Any:
-    collection = driver.bind(target, name, Durability.MAJORITY)
-    return collection.with_options(codec_options=exact(collection.codec_options))
+    return with_any_date(driver.bind(target, name, Durability.MAJORITY))

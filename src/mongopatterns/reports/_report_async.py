@@ -9,10 +9,9 @@ from typing import Any
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from mongopatterns import _driver_async as driver
-from mongopatterns._driver import at_time
+from mongopatterns._driver import at_time, with_any_date
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
-from mongopatterns.joins._join_plan import exact
 from mongopatterns.models import decode_parts
 from mongopatterns.reports._report_plan import Answer, ReportExplanation, ReportPlan, Round, Strategy, checked
 from mongopatterns.reports._report_spec import ReportSpec
@@ -48,8 +47,8 @@ class AsyncReport:
         secret: Any = None,
     ) -> None:
         self.spec: ReportSpec = checked(spec)
-        collection: Any = driver.bind(target, spec.collection, Durability.MAJORITY, read_preference)
-        self._collection = collection.with_options(codec_options=exact(collection.codec_options))
+        bound: Any = driver.bind(target, spec.collection, Durability.MAJORITY, read_preference)
+        self._collection = with_any_date(bound)
         self._plan = ReportPlan(
             spec,
             self._collection.name,
