@@ -116,7 +116,7 @@ def at_time(collection: Any, time: Any) -> Any:
 
 
 def with_any_date(collection: Any) -> Any:
-    """Return the collection so that a date that Python has no year for is read as a `DatetimeMS`, not as the next one."""
+    """Return the collection so that a date that Python has no year for is read as a `DatetimeMS`, not as another."""
     # (the driver's own UTC, which stands behind None, is read more quickly than Python's)
     options = collection.codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO, tzinfo=None)
     return collection.with_options(codec_options=options)
