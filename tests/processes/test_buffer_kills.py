@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import subprocess
 import sys
 import time
@@ -20,13 +21,23 @@ WORKER = Path(__file__).with_name("buffer_worker.py")
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(autouse=True)
-def impatient_server(mongopatterns_client: Any) -> Iterator[None]:
-    """Have the server give up what a killed process had under way after 2 seconds, and not after a minute."""
-    admin = mongopatterns_client.admin
-    admin.command("setParameter", 1, transactionLifetimeLimitSeconds=2)
-    yield
-    admin.command("setParameter", 1, transactionLifetimeLimitSeconds=60)
+# The server gives up what a killed process had under way after 2 seconds, and not after a minute. It looks for that
+# twice in this time: told while it runs, it would look for the first time after half a minute.
+IMPATIENT = {"transactionLifetimeLimitSeconds": 2}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedMongo]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MONGOPATTERNS_TEST_URI", raising=False)  # somebody's own server has parameters of its own
+        with EmbeddedMongo(parameters=IMPATIENT) as server:
+            yield server
+
+
+@pytest.fixture
+def db(server: EmbeddedMongo) -> Iterator[Any]:
+    with MongoClient[dict[str, Any]](server.uri) as client:
+        yield client[f"kills_{secrets.token_hex(4)}"]
 
 
 class Process:
@@ -70,37 +81,30 @@ def check(db: Any, accepted: list[str]) -> None:
 
 
 @pytest.mark.parametrize("world", ["async", "sync"])
-def test_a_process_that_is_killed_again_and_again(
-    mongopatterns_server: Any, mongopatterns_db: Any, tmp_path: Path, world: str
-) -> None:
+def test_a_process_that_is_killed_again_and_again(server: EmbeddedMongo, db: Any, tmp_path: Path, world: str) -> None:
     """The next one does what is left; nothing is lost and nothing is doubled."""
     accepted: list[str] = []
     for turn in range(6):
-        process = Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, f"p{turn}", "put", world)
+        process = Process(server.uri, db.name, tmp_path, f"p{turn}", "put", world)
         process.until_ready()
         time.sleep(random.uniform(0.05, 0.5))
         accepted += process.kill()
-    Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "last", "finish", world).finish()
+    Process(server.uri, db.name, tmp_path, "last", "finish", world).finish()
     assert len(accepted) > 100
-    check(mongopatterns_db, accepted)
+    check(db, accepted)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_begin_on_what_a_killed_one_left(
-    mongopatterns_server: Any, mongopatterns_db: Any, tmp_path: Path
-) -> None:
+def test_two_processes_begin_on_what_a_killed_one_left(server: EmbeddedMongo, db: Any, tmp_path: Path) -> None:
     """One of them does it, and the other one lets it: each increment is counted once."""
-    killed = Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "killed", "leave", "2000")
+    killed = Process(server.uri, db.name, tmp_path, "killed", "leave", "2000")
     killed.until_ready()
     killed.kill()
-    assert mongopatterns_db.counts.count_documents({}) == 0
-    both = [
-        Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, f"p{turn}", "finish", "sync")
-        for turn in range(2)
-    ]
+    assert db.counts.count_documents({}) == 0
+    both = [Process(server.uri, db.name, tmp_path, f"p{turn}", "finish", "sync") for turn in range(2)]
     for process in both:
         process.finish()
-    assert Counter(count["n"] for count in mongopatterns_db.counts.find()) == {1: 2000}
+    assert Counter(count["n"] for count in db.counts.find()) == {1: 2000}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +113,7 @@ def test_the_primary_is_killed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """In turns, and both at once: what was accepted is stored by those that are left, exactly once."""
     monkeypatch.delenv("MONGOPATTERNS_TEST_URI", raising=False)  # somebody's own server must not be killed
     accepted: list[str] = []
-    with EmbeddedMongo(members=3) as members:
+    with EmbeddedMongo(members=3, parameters=IMPATIENT) as members:
         for turn in range(3):
             process = Process(members.uri, "kills", tmp_path, f"p{turn}", "put", ("async", "sync")[turn % 2])
             process.until_ready()
@@ -119,8 +123,6 @@ def test_the_primary_is_killed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             accepted += process.kill()
             members.wait_for_primary()
             members.restart(killed)
-            with MongoClient[dict[str, Any]](members.uri) as client:
-                client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=2)
         Process(members.uri, "kills", tmp_path, "last", "finish", "async").finish()
         with MongoClient[dict[str, Any]](members.uri) as client:
             check(client["kills"], accepted)
@@ -128,14 +130,14 @@ def test_the_primary_is_killed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_four_processes_share_a_directory(mongopatterns_server: Any, mongopatterns_db: Any, tmp_path: Path) -> None:
+def test_four_processes_share_a_directory(server: EmbeddedMongo, db: Any, tmp_path: Path) -> None:
     """They are killed and begun anew at random; each does what those that are gone have left."""
     accepted: list[str] = []
     names = iter(range(1000))
 
     def begin(turn: int) -> Process:
         world = ("async", "sync")[turn % 2]
-        return Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, f"p{next(names)}", "put", world)
+        return Process(server.uri, db.name, tmp_path, f"p{next(names)}", "put", world)
 
     running = [begin(turn) for turn in range(4)]
     for process in running:
@@ -148,7 +150,7 @@ def test_four_processes_share_a_directory(mongopatterns_server: Any, mongopatter
         running[place].until_ready()
     for process in running:
         accepted += process.kill()
-    Process(mongopatterns_server.uri, mongopatterns_db.name, tmp_path, "last", "finish", "async").finish()
+    Process(server.uri, db.name, tmp_path, "last", "finish", "async").finish()
     assert len(accepted) > 100
-    check(mongopatterns_db, accepted)
+    check(db, accepted)
     assert list(tmp_path.iterdir()) == []
