@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Compiled modules are kept: the suite starts some hundred processes, and each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test chaos check wheel oldest generate bench docs clean
+.PHONY: help demo app test coverage chaos check wheel oldest generate bench docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -36,10 +38,15 @@ demo: $(VENV)/.demo  ## Run the scenarios on a real replica set and print the ta
 app: $(VENV)/.dev  ## Run an application of examples/, with a server of its own: make app NAME=live_quotas
 	@$(BIN)/python -m examples $(NAME)
 
-# Tests wait for the server more than they compute: three workers, each with a server of its own, keep two cores busy.
+# Tests wait for the server as much as they compute: four workers, each with a server of its own, keep two cores busy.
+pytest := -m pytest --numprocesses=4 --dist=worksteal
+
 test: $(VENV)/.dev  ## Run the whole suite on a real server
+	@$(BIN)/python $(pytest) $(ARGS)
+
+coverage: $(VENV)/.dev  ## The same, half as long again, with the lines of src that no test came to
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest --numprocesses=3 --dist=worksteal $(ARGS)
+	@$(BIN)/python -m coverage run $(pytest) $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
 
 # Long runs of the mixed load, each of so many seconds in each flavour; the suite has a short one.

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     effort = QUICK if options.quick else Effort()
     if options.rounds:
         effort = dataclasses.replace(effort, rounds=options.rounds)
-    if not any(_rows(pattern, options.only) for pattern in PATTERNS):
+    if not any(rows_of(pattern, options.only) for pattern in PATTERNS):
         names = "\n  ".join(f"{row.name}: {row.against}" for pattern in PATTERNS for row in pattern.ROWS)
         parser.error(f"no row is called {options.only!r}; there are:\n  {names}")
     results = run(options.uri, options.only, effort)
@@ -97,7 +97,7 @@ def run(uri: str | None, only: str, effort: Effort) -> dict[str, Any]:
         patterns = []
         for pattern in PATTERNS:
             records = []
-            for row in _rows(pattern, only):
+            for row in rows_of(pattern, only):
                 print(f"{row.name} ...", file=sys.stderr, flush=True)
                 records += [_page.record(result) for result in row.measure(server.uri, effort)]
             if records:
@@ -130,14 +130,19 @@ def machine(uri: str) -> dict[str, Any]:
 def _described(pattern: ModuleType, records: list[dict[str, Any]]) -> dict[str, Any]:
     """Put a file's own words beside its results; they are the page's, too."""
     title, about = (pattern.__doc__ or "").strip().split("\n\n", 1)
-    return {"title": title.rstrip("."), "about": about, "source": f"benchmarks/{_file(pattern)}.py", "results": records}
+    return {
+        "title": title.rstrip("."),
+        "about": about,
+        "source": f"benchmarks/{file_of(pattern)}.py",
+        "results": records,
+    }
 
 
-def _rows(pattern: ModuleType, only: str) -> list[Measurable]:
-    return [row for row in pattern.ROWS if only.lower() in f"{_file(pattern)}: {row.name}: {row.against}".lower()]
+def rows_of(pattern: ModuleType, only: str) -> list[Measurable]:
+    return [row for row in pattern.ROWS if only.lower() in f"{file_of(pattern)}: {row.name}: {row.against}".lower()]
 
 
-def _file(pattern: ModuleType) -> str:
+def file_of(pattern: ModuleType) -> str:
     return pattern.__name__.rpartition(".")[2]
 
 
