@@ -830,7 +830,7 @@ def test_a_server_whose_script_was_killed(wrapper: Path) -> None:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         assert until(lambda: server._members[0].pid is None)
-    assert not any(runs(int(pid)) for pid in wrapper.read_text().split())
+    assert until(lambda: not any(runs(int(pid)) for pid in wrapper.read_text().split()))
 
 
 def test_a_server_that_always_finds_its_port_taken(nowhere: Path) -> None:
