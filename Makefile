@@ -44,7 +44,7 @@ pytest := -m pytest --numprocesses=4 --dist=worksteal
 test: $(VENV)/.dev  ## Run the whole suite on a real server
 	@$(BIN)/python $(pytest) $(ARGS)
 
-coverage: $(VENV)/.dev  ## The same, half as long again, with the lines of src that no test came to
+coverage: $(VENV)/.dev  ## The same, more slowly, with the lines of src that no test came to
 	@$(BIN)/python -m coverage erase
 	@$(BIN)/python -m coverage run $(pytest) $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report

@@ -21,7 +21,7 @@ _TENTH: Final = 0.1  # below so many milliseconds two decimals say too little
 
 _MACHINE: Final = (
     "{cores} cores, {system}, Python {python}, PyMongo {pymongo}, MongoDB {mongodb}, {deployment}; "
-    "limits {limits} on Motor {motor}"
+    "limits {limits} on Motor {motor}; Beanie {beanie}"
 )
 
 _PAGE: Final = """\
@@ -94,8 +94,6 @@ def page(results: Mapping[str, Any]) -> str:
     patterns = results["patterns"]
     records = [line for pattern in patterns for line in pattern["results"]]
     machine = _MACHINE.format_map(results["machine"])
-    if "beanie" in results["machine"]:  # (it was not always compared)
-        machine += "; Beanie {beanie}".format_map(results["machine"])
     text = _PAGE.format(rounds=_rounds(records), machine=machine, summary=_summary(records))
     return "\n".join([text, *map(_section, patterns)])
 
@@ -143,7 +141,9 @@ def _rounds(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _summary(records: Sequence[Mapping[str, Any]]) -> str:
     judged = [line for line in records if line["met"] is not None]
-    missed = [f"{line['name']} ({line['where']}): {_figure(line)}" for line in judged if not line["met"]]
+    missed = [
+        f"{line['name']} ({line['against']}; {line['where']}): {_figure(line)}" for line in judged if not line["met"]
+    ]
     text = f"**{len(judged) - len(missed)} of {len(judged)} targets are met.**"
     return f"{text} Not met: {'; '.join(missed)}." if missed else text
 

@@ -50,5 +50,5 @@ def _draw(records: Records, thing: str, title: str, path: Path) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
         axes.patch.set_alpha(0)
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=8)
         figure.savefig(path, transparent=True, metadata={"Date": None})

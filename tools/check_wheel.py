@@ -202,7 +202,7 @@ def _test(venv: Path, tree: Path, wheel: Path, told: argparse.Namespace, rest: l
     if told.oldest:
         # Old releases use what newer ones of others have deprecated since.
         environment["PYTEST_ADDOPTS"] = "-W ignore::DeprecationWarning"
-    command = [python, "-m", "pytest", "-q", "--numprocesses=3", "--dist=worksteal", *where]
+    command = [python, "-m", "pytest", "-q", "--numprocesses=4", "--dist=worksteal", *where]
     return subprocess.run(command, cwd=tree, env=environment, check=False).returncode
 
 

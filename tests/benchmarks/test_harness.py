@@ -226,7 +226,8 @@ def test_the_page_counts_the_targets_and_names_those_that_are_missed() -> None:
     pattern = {"title": "T", "about": "A", "source": "S", "results": [*judged, free, heavy]}
     text = page.page({"machine": MACHINE, "rounds": 2, "patterns": [pattern]})
     assert (
-        "**1 of 3 targets are met.** Not met: Counter.add (sync, 1 caller): 2.000; Quota (a call): 500 bytes." in text
+        "**1 of 3 targets are met.** Not met: Counter.add (by hand; sync, 1 caller): 2.000; "
+        "Quota (the state; a call): 500 bytes." in text
     )
     assert "Measured with 2 cores, X, Python 3, PyMongo 4, MongoDB 6, a set; limits 5 on Motor 3; Beanie 2." in text
     assert "This page is generated" in text
