@@ -29,7 +29,7 @@ from mongopatterns.errors import NotSent, UsageError
 
 __all__ = ["Worker"]
 
-_TURN: Final = 200
+_TURN: Final = 50
 """After how many items the event loop has its turn: for what is under way, and for the timer."""
 
 ItemT = TypeVar("ItemT")
@@ -125,6 +125,7 @@ class Worker(Generic[ItemT, BatchT]):
 
     def put(self, item: ItemT) -> bool:
         """Take an item, if there is room for it and nobody waits."""
+        self.check()
         queue = self._queue
         if self._waiters or not queue.put(item):
             return False

@@ -164,10 +164,9 @@ class Worker(Generic[ItemT, BatchT]):
             self._over.notify_all()
 
     def put(self, item: ItemT) -> bool:
-        """Take an item, if there is room for it and nobody waits."""
+        """Take an item, if there is room for it and nobody waits; `reserve` tells those why who come too late."""
         with self._lock:
-            self.check()
-            if self._waiters or not self._queue.put(item):
+            if self._closed or self._waiters or not self._queue.put(item):
                 return False
             self._added()
             return True

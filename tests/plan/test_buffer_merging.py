@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64
 
-from mongopatterns.buffer._merging import merged, paths_of, update_of
+from mongopatterns.buffer._items import UPDATE, Item, Target
+from mongopatterns.buffer._merging import Merged
+from mongopatterns.expressions import ANY_UUID
 
+COLLECTION = Target("db.c", None, ANY_UUID)
 EARLY, LATE = (dt.datetime(2026, month, 1, tzinfo=dt.timezone.utc) for month in (1, 2))
 
 
 def together(one: Any, other: Any) -> Any:
     """Merge two updates; None if they are sent one after the other."""
-    before, after = paths_of(one), paths_of(other)
-    both = None if before is None or after is None else merged(before, after)
-    return None if both is None else update_of(both)
+    first, second = (Item(COLLECTION, UPDATE, 1, update, 10) for update in (one, other))
+    both = Merged.of(first)
+    return both.body if both and both.absorbs(second, 100) else None
 
 
 @pytest.mark.parametrize(

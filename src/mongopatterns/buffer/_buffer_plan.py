@@ -155,7 +155,7 @@ class BufferPlan(Generic[ItemT]):
 
     def ended(self, batch: Batch[ItemT], error: BaseException) -> None:
         """Settle what is left of a batch that came to an end before its answers: nobody knows what comes of it."""
-        for item in batch.members():
+        for item in batch.members:
             if not item.done:
                 item.settle(unknown(error))
 
@@ -226,15 +226,15 @@ class BufferPlan(Generic[ItemT]):
 
     def redone(self, batch: Batch[ItemT]) -> None:
         """Account for a batch of what was left on disk: what was stored before is stored."""
-        self._counts.recovered += batch.items
-        for item in batch.members():
+        self._counts.recovered += len(batch.members)
+        for item in batch.members:
             if stored_before(item):
                 item.error = None
 
     def sent(self, batch: Batch[ItemT], seconds: float) -> tuple[BatchReport, list[ItemT]]:
         """Count a batch; return what is told of it, and the items that failed and of which nobody hears otherwise."""
-        failed = [item for item in batch.members() if item.error is not None]
-        report = BatchReport(batch.items, batch.steps, batch.size, len(failed), seconds)
+        failed = [item for item in batch.members if item.error is not None]
+        report = BatchReport(len(batch.members), batch.steps, batch.size, len(failed), seconds)
         self._counts.count(report)
         return report, [item for item in failed if item.waiters is None]
 

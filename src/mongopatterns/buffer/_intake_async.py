@@ -134,15 +134,15 @@ class AsyncIntake:
     async def accept(self, item: AsyncAck) -> AsyncAck:
         """Take an operation, if there is room for it, or when there is."""
         worker = self._worker
-        worker.check()
         if worker.is_greedy():
             await driver.pause(0)
-            worker.check()
         if self._spool is None:
             if worker.put(item):
                 return item
-        elif self._process != getpid():
-            await self._open(self._spool)
+        else:
+            worker.check()
+            if self._process != getpid():
+                await self._open(self._spool)
         if not worker.reserve(item):
             if self._plan.bounds.when_full == "reject":
                 raise self._plan.full()
@@ -185,7 +185,7 @@ class AsyncIntake:
             if not isinstance(error, Exception):
                 raise
             return
-        self._over(batch.members())
+        self._over(batch.members)
         await self._tell(batch, perf_counter() - started)
 
     async def _tell(self, batch: Batch[AsyncAck], seconds: float, *, lost: bool = True) -> None:
@@ -295,4 +295,4 @@ class AsyncIntake:
 
 def _places(batch: Batch[Any]) -> list[int]:
     """Return where the items of a batch lie in the journal."""
-    return [item.place for item in batch.members() if item.place is not None]
+    return [item.place for item in batch.members if item.place is not None]

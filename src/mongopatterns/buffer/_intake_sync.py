@@ -136,15 +136,15 @@ class Intake:
     def accept(self, item: Ack) -> Ack:
         """Take an operation, if there is room for it, or when there is."""
         worker = self._worker
-        worker.check()
         if worker.is_greedy():
             driver.pause(0)
-            worker.check()
         if self._spool is None:
             if worker.put(item):
                 return item
-        elif self._process != getpid():
-            self._open(self._spool)
+        else:
+            worker.check()
+            if self._process != getpid():
+                self._open(self._spool)
         if not worker.reserve(item):
             if self._plan.bounds.when_full == "reject":
                 raise self._plan.full()
@@ -187,7 +187,7 @@ class Intake:
             if not isinstance(error, Exception):
                 raise
             return
-        self._over(batch.members())
+        self._over(batch.members)
         self._tell(batch, perf_counter() - started)
 
     def _tell(self, batch: Batch[Ack], seconds: float, *, lost: bool = True) -> None:
@@ -297,4 +297,4 @@ class Intake:
 
 def _places(batch: Batch[Any]) -> list[int]:
     """Return where the items of a batch lie in the journal."""
-    return [item.place for item in batch.members() if item.place is not None]
+    return [item.place for item in batch.members if item.place is not None]

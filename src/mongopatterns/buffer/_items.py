@@ -17,6 +17,7 @@ from bson import Binary, Code, DBRef, Decimal128, Int64, ObjectId, decode, encod
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError, InvalidDocument
 from bson.raw_bson import RawBSONDocument
+from typing_extensions import Self
 
 from mongopatterns.amounts import amount_value
 from mongopatterns.errors import UsageError
@@ -125,6 +126,16 @@ class Item:
         self.waiters: Any = None
 
     @property
+    def first(self) -> Self:
+        """Itself: an item is the smallest step of a batch (see `_queue`)."""
+        return self
+
+    @property
+    def items(self) -> tuple[Self]:
+        """Itself alone."""
+        return (self,)
+
+    @property
     def filter(self) -> dict[str, Any]:
         """The equality that finds the document."""
         return key_filter(self.field, self.key)
@@ -180,15 +191,18 @@ def increment(
     """
     if (type(amounts) is not dict and not isinstance(amounts, Mapping)) or not amounts:
         raise UsageError("amounts", f"expected a dict of amounts by path, got {amounts!r:.100}")
-    if isinstance(set_now, str) or not isinstance(set_now, (list, tuple)):
-        raise UsageError("set_now", f"expected a list of paths, got {set_now!r:.100}")
-    for path in set_now:
-        if type(path) is not str:  # (it could not be looked up)
-            check_path("set_now", path)
+    if set_now != ():
+        _check_paths("set_now", set_now)
     key = _checked_key(key, key_field, upsert=upsert)
     paths = key_field, tuple(amounts), tuple(set_now)
     size = _known.get(paths) or _size_of_paths(*paths)
-    body: dict[str, Any] = {"$inc": {path: _amount(path, amount) for path, amount in amounts.items()}}
+    # (Nearly every amount is a small number, and quick to check.)
+    body: dict[str, Any] = {
+        "$inc": {
+            path: amount if type(amount) is int and 0 < amount < _SMALL else _amount(path, amount)
+            for path, amount in amounts.items()
+        }
+    }
     if set_now:
         body["$currentDate"] = dict.fromkeys(set_now, True)
     # (What is counted is storable, and so is text in ASCII: it need not be encoded to be measured.)
@@ -274,6 +288,14 @@ def _checked_key(key: Any, key_field: str, *, upsert: bool) -> Any:
         ) from None
 
 
+def _check_paths(argument: str, paths: object) -> None:
+    if not isinstance(paths, (list, tuple)):
+        raise UsageError(argument, f"expected a list of paths, got {paths!r:.100}")
+    for path in paths:
+        if type(path) is not str:  # (it could not be looked up)
+            check_path(argument, path)
+
+
 _known: Final[dict[tuple[str, tuple[Any, ...], tuple[Any, ...]], int]] = {}
 """About how many bytes an increment of paths has that were checked: most applications have few, again and again."""
 
@@ -306,8 +328,6 @@ def _check_mapping(argument: str, value: object) -> None:
 
 def _amount(path: str, amount: Any) -> Any:
     """Return an amount as it travels: whole numbers as integers, all others as Decimal128."""
-    if type(amount) is int and 0 < amount < _SMALL:  # nearly every amount, and quick to check
-        return amount
     argument = f"amounts[{path!r:.100}]"
     if isinstance(amount, Decimal):  # (whose minus would round)
         negative = amount.is_signed()

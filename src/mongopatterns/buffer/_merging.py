@@ -7,10 +7,9 @@ document, and but for an update that the server refuses: then each is sent by it
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from decimal import Context, Decimal, Inexact
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from bson import Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
@@ -18,8 +17,10 @@ from bson.decimal128 import create_decimal128_context
 from mongopatterns.buffer._items import UPDATE, Item
 from mongopatterns.specs import overlap
 
-Paths: TypeAlias = dict[str, tuple[str, Any]]
-"""What an update does: the operator and the value of each path."""
+ItemT = TypeVar("ItemT", bound=Item)
+
+Change: TypeAlias = tuple[str, str, Any]
+"""What an update is to do: an operator, a path and a value."""
 
 _INT64: Final = 2**63
 _LONGEST: Final = 256  # characters of a path; what is known of paths is kept
@@ -34,68 +35,102 @@ class _Apart(Exception):
     """Two updates have to be sent one after the other; it is caught here."""
 
 
-def mergeable(one: Item, other: Item) -> bool:
-    """Tell whether two items, the one right before the other, may be tried."""
-    return one.kind == other.kind == UPDATE and one.upsert is other.upsert
+class Merged(Generic[ItemT]):
+    """Several updates of one document that are sent as one.
 
+    Attributes:
+        items: What it stands for, in order.
+        size: The bytes that are sent, about.
+        body: The update that is sent.
+    """
 
-def paths_of(update: Any) -> Paths | None:
-    """Return the operator and the value of each path of an update; None if it is none that is ever merged."""
-    if type(update) is not dict:
-        return None
-    found: Paths = {}
-    for operator, fields in update.items():
-        if operator not in _COMBINED or type(fields) is not dict:
+    __slots__ = ("_operators", "body", "items", "size")
+
+    def __init__(self, item: ItemT, operators: dict[str, str]) -> None:
+        self.items = [item]
+        self.size = item.size
+        self.body: dict[str, Any] = {operator: {**fields} for operator, fields in item.body.items() if fields}
+        self._operators = operators  # by path
+
+    @classmethod
+    def of(cls, item: ItemT) -> Merged[ItemT] | None:
+        """Begin with an item; None if it is none that is ever merged."""
+        if item.kind != UPDATE or type(item.body) is not dict:
             return None
-        for path, value in fields.items():
-            if path in found or len(path) > _LONGEST or not _is_plain(path):
+        operators: dict[str, str] = {}
+        for operator, fields in item.body.items():
+            if operator not in _COMBINED or type(fields) is not dict:
                 return None
-            found[path] = operator, value
-    return found
+            for path in fields:
+                if path in operators or not _is_plain(path):
+                    return None
+                operators[path] = operator
+        return cls(item, operators) if operators else None
+
+    @property
+    def first(self) -> ItemT:
+        """The item that tells what is done, and to what."""
+        return self.items[0]
+
+    def absorbs(self, item: ItemT, most_bytes: int) -> bool:
+        """Take in the item that follows, if one update is proven to do the same, and has no more bytes than that.
+
+        Numbers and dates take the place of others; what is set may be of any size.
+        """
+        if item.kind != UPDATE or item.upsert is not self.items[0].upsert or type(item.body) is not dict:
+            return False
+        try:
+            changes, grows = self._changes(item.body)
+        except _Apart:
+            return False
+        size = self.size + item.size if grows else self.size
+        if size > most_bytes:
+            return False
+        for operator, path, value in changes:
+            self._operators[path] = operator
+            self.body.setdefault(operator, {})[path] = value
+        self.size = size
+        self.items.append(item)
+        return True
+
+    def _changes(self, update: dict[str, Any]) -> tuple[list[Change], bool]:
+        """Return what becomes of the update by one that follows, and whether it may have more bytes then."""
+        found: list[Change] = []
+        grows = False
+        for operator, fields in update.items():
+            combine = _COMBINED.get(operator)
+            if combine is None or type(fields) is not dict:
+                raise _Apart
+            for path, value in fields.items():
+                known = self._operators.get(path)
+                if known == operator:
+                    grows = grows or operator == "$set"
+                    found.append((operator, path, combine(self.body[operator][path], value)))
+                elif known is None and self._has_room(path, found):
+                    grows = True
+                    found.append((operator, path, value))
+                else:
+                    raise _Apart
+        return found, grows
+
+    def _has_room(self, path: str, found: list[Change]) -> bool:
+        """Tell whether a path that is new meets no other."""
+        return (
+            len(self._operators) + len(found) < _MOST_PATHS
+            and _is_plain(path)
+            and not any(path == other for _, other, _ in found)
+            and not any(overlap(path, other) for other in self._operators)
+        )
+
+
+def _is_plain(path: str) -> bool:
+    """Tell whether a path, and no very long one, means one field: a place in a list is another if the list is none."""
+    return len(path) <= _LONGEST and _means_one_field(path)
 
 
 @lru_cache(maxsize=4096)
-def _is_plain(path: str) -> bool:
-    """Tell whether a path means one field: a place in a list is another field if the list is none."""
+def _means_one_field(path: str) -> bool:
     return "$" not in path and not any(part.isdigit() for part in path.split("."))
-
-
-def merged(before: Paths, after: Paths) -> Paths | None:
-    """Return what two updates do that follow each other; None if no single one is proven to do the same."""
-    found = before.copy()
-    try:
-        for path, (operator, value) in after.items():
-            known = before.get(path)
-            if known is None:
-                if len(found) >= _MOST_PATHS or any(overlap(path, other) for other in before):
-                    return None
-                found[path] = operator, value
-            elif known[0] == operator:
-                found[path] = operator, _COMBINED[operator](known[1], value)
-            else:
-                return None
-    except _Apart:
-        return None
-    return found
-
-
-def growth(before: Paths, after: Paths, size: int) -> int:
-    """Return by how many bytes an update grows at most, by one of this size that is merged into it.
-
-    Numbers and dates take the place of others; what is set may be of any size.
-    """
-    for path, (operator, _) in after.items():
-        if operator == "$set" or path not in before:
-            return size
-    return 0
-
-
-def update_of(paths: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
-    """Return the update that does this."""
-    found: dict[str, dict[str, Any]] = {}
-    for path, (operator, value) in paths.items():
-        found.setdefault(operator, {})[path] = value
-    return found
 
 
 def _sum(one: Any, other: Any) -> Any:
@@ -153,3 +188,4 @@ _COMBINED: Final = {
     "$max": _most,
     "$currentDate": _same,
 }
+"""How two values of one path are combined, by operator."""

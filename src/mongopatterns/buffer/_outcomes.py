@@ -23,7 +23,7 @@ from pymongo.errors import (
 
 from mongopatterns._grouping import own_copy, unknown
 from mongopatterns.buffer._items import DELETE, INSERT, REPLACE, UPDATE, Item, Target
-from mongopatterns.buffer._queue import Batch, Step, Wave
+from mongopatterns.buffer._queue import Batch, Step, Wave, operation
 from mongopatterns.calls import Call
 from mongopatterns.errors import DeploymentError, may_have_applied
 
@@ -55,7 +55,7 @@ class Send(Generic[ItemT]):
         """Return the driver's method, and what it is given; for documents there is a quicker one."""
         if self.steps[0].first.kind == INSERT:
             return "insert_many", [RawBSONDocument(step.first.body) for step in self.steps]
-        return "bulk_write", [step.operation() for step in self.steps]
+        return "bulk_write", [operation(step) for step in self.steps]
 
 
 def sends_of(wave: Wave[ItemT]) -> list[Send[ItemT]]:
@@ -92,8 +92,8 @@ def _send(wave: Wave[ItemT]) -> Generator[list[Send[ItemT]], list[Answer], None]
     # What was merged and refused is told by itself what is wrong with it.
     most = max((len(step.items) for steps in refused.values() for step in steps), default=0)
     for place in range(most):
-        alone = {
-            target: [Step(step.items[place]) for step in steps if place < len(step.items)]
+        alone: Wave[ItemT] = {
+            target: [step.items[place] for step in steps if place < len(step.items)]
             for target, steps in refused.items()
         }
         yield from _send({target: steps for target, steps in alone.items() if steps})
@@ -286,7 +286,7 @@ def _without(waves: Any, gone: Sequence[Step[ItemT]]) -> Any:
 def _apart(waves: Any, step: Step[ItemT]) -> Any:
     """Put the items of an operation in its place, each in a wave of its own."""
     place = next(place for place, wave in enumerate(waves) if step in wave.get(step.first.target, ()))
-    alone = [{step.first.target: [Step(item)]} for item in step.items]
+    alone = [{step.first.target: [item]} for item in step.items]
     return [*waves[:place], *alone, *_without(waves[place:], [step])]
 
 

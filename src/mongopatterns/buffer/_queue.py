@@ -12,76 +12,46 @@ comes later waits until everything before it is done: an *era* ends and another 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from pymongo.operations import DeleteOne, ReplaceOne, UpdateOne
 
 from mongopatterns.buffer._items import DELETE, MAX_DOCUMENT, UPDATE, Item, Target
-from mongopatterns.buffer._merging import Paths, growth, mergeable, merged, paths_of, update_of
+from mongopatterns.buffer._merging import Merged
 from mongopatterns.errors import OutcomeUnknown
 
 ItemT = TypeVar("ItemT", bound=Item)
 
 
-class Step(Generic[ItemT]):
-    """What is sent as one operation: an item, or several updates of one document that were merged.
-
-    Attributes:
-        items: What it stands for, in order.
-        size: The bytes that are sent, about.
-    """
-
-    __slots__ = ("_paths", "items", "size")
-
-    def __init__(self, item: ItemT) -> None:
-        self.items = [item]
-        self.size = item.size
-        self._paths: Paths | None = None
-
-    @property
-    def first(self) -> ItemT:
-        """The item that tells what is done, and to what."""
-        return self.items[0]
-
-    @property
-    def body(self) -> Any:
-        """What is sent."""
-        return self.items[0].body if self._paths is None else update_of(self._paths)
-
-    def operation(self) -> Any:
-        """Return the driver's operation, of whatever is no insert."""
-        first = self.items[0]
-        if first.kind == DELETE:
-            return DeleteOne(first.filter)
-        return (UpdateOne if first.kind == UPDATE else ReplaceOne)(first.filter, self.body, upsert=first.upsert)
-
-    def absorbs(self, item: ItemT, most_bytes: int) -> bool:
-        """Take an item in, if it can be merged with what is there, and they have no more bytes than that."""
-        if not mergeable(self.items[-1], item):
-            return False
-        before = self._paths or paths_of(self.items[0].body)
-        after = before and paths_of(item.body)
-        both = merged(before, after) if before and after else None
-        if both is None or before is None or after is None:
-            return False
-        size = self.size + growth(before, after, item.size)
-        if size > most_bytes:
-            return False
-        self._paths = both
-        self.size = size
-        self.items.append(item)
-        return True
+Step: TypeAlias = ItemT | Merged[ItemT]
+"""What is sent as one operation: an item, or several that were merged."""
 
 
-def steps_of(items: Sequence[ItemT], most_bytes: int) -> list[Step[ItemT]]:
+def joined(step: Step[ItemT], item: ItemT, most_bytes: int) -> Merged[ItemT] | None:
+    """Return an operation that does what a step and the item after it do; None if no single one does."""
+    both = step if isinstance(step, Merged) else Merged.of(step)
+    return both if both is not None and both.absorbs(item, most_bytes) else None
+
+
+def steps_of(items: Iterable[ItemT], most_bytes: int) -> list[Step[ItemT]]:
     """Put items of one document into as few operations as can be."""
     steps: list[Step[ItemT]] = []
     for item in items:
-        if not steps or not steps[-1].absorbs(item, most_bytes):
-            steps.append(Step(item))
+        if steps and (both := joined(steps[-1], item, most_bytes)):
+            steps[-1] = both
+        else:
+            steps.append(item)
     return steps
+
+
+def operation(step: Step[ItemT]) -> Any:
+    """Return the driver's operation, of whatever is no insert."""
+    first = step.first
+    if first.kind == DELETE:
+        return DeleteOne(first.filter)
+    return (UpdateOne if first.kind == UPDATE else ReplaceOne)(first.filter, step.body, upsert=first.upsert)
 
 
 Wave = dict[Target, list[Step[ItemT]]]
@@ -106,33 +76,32 @@ class Batch(Generic[ItemT]):
 
     Attributes:
         waves: The operations by collection; in a wave no two meet.
-        items: How many items they stand for.
+        members: The items that they stand for.
         steps: How many operations they are.
         size: The bytes, about.
         id: What it is called in the ledger.
     """
 
     waves: list[Wave[ItemT]] = field(default_factory=list)
-    items: int = 0
+    members: list[ItemT] = field(default_factory=list)
     steps: int = 0
     size: int = 0
     id: Any = None
 
-    def members(self) -> list[ItemT]:
-        """List its items."""
-        return [item for wave in self.waves for steps in wave.values() for step in steps for item in step.items]
-
     def entry(self) -> dict[str, Any]:
         """Return what the ledger is told of it: also what was refused so far, which nobody might hear of otherwise."""
-        refused = [item.place for item in self.members() if item.error is not None and item.place is not None]
-        return {"_id": self.id, "n": self.items, "refused": refused}
+        refused = [item.place for item in self.members if item.error is not None and item.place is not None]
+        return {"_id": self.id, "n": len(self.members), "refused": refused}
 
     def put(self, place: int, target: Target, step: Step[ItemT]) -> None:
         """Put an operation into a wave."""
         if place == len(self.waves):
             self.waves.append({})
-        self.waves[place].setdefault(target, []).append(step)
-        self.items += len(step.items)
+        steps = self.waves[place].get(target)
+        if steps is None:
+            steps = self.waves[place][target] = []
+        steps.append(step)
+        self.members += step.items
         self.steps += 1
         self.size += step.size
 
@@ -142,20 +111,35 @@ class _Lanes(Generic[ItemT]):
 
     Attributes:
         field: By which field the documents of this era are found.
-        waiting: What waits, by lane.
+        waiting: What waits, by lane: the first operation.
+        behind: What waits behind it, in lanes that have more.
         ready: The lanes of which nothing is under way, the first one first; some may be gone since.
         busy: The lanes that are under way.
         later: What waits for another era.
     """
 
-    __slots__ = ("busy", "field", "later", "ready", "waiting")
+    __slots__ = ("behind", "busy", "field", "later", "ready", "waiting")
 
     def __init__(self) -> None:
         self.field = ""
-        self.waiting: dict[Hashable, list[Step[ItemT]]] = {}
+        self.waiting: dict[Hashable, Step[ItemT]] = {}
+        self.behind: dict[Hashable, deque[Step[ItemT]]] = {}
         self.ready: deque[Hashable] = deque()
         self.busy: set[Hashable] = set()
         self.later: deque[ItemT] = deque()
+
+    def take(self, identity: Hashable) -> deque[Step[ItemT]]:
+        """Take out what waits in a lane."""
+        lane = self.behind.pop(identity, None) or deque()
+        lane.appendleft(self.waiting.pop(identity))
+        return lane
+
+    def put(self, identity: Hashable, lane: deque[Step[ItemT]]) -> None:
+        """Have these wait in a lane that is empty."""
+        if lane:
+            self.waiting[identity] = lane.popleft()
+        if lane:
+            self.behind[identity] = lane
 
 
 class Queue(Generic[ItemT]):
@@ -244,27 +228,32 @@ class Queue(Generic[ItemT]):
     def _line_up(self, lanes: _Lanes[ItemT], item: ItemT) -> None:
         """Put an item into its lane."""
         identity = item.identity
-        lane = lanes.waiting.get(identity)
-        if lane is None:
-            lanes.waiting[identity] = [Step(item)]
-            if identity in lanes.busy:
-                return
-            lanes.ready.append(identity)
-            self._ready[item.target] = None
+        first = lanes.waiting.get(identity)
+        if first is None:
+            lanes.waiting[identity] = item
+            if identity not in lanes.busy:
+                lanes.ready.append(identity)
+                self._ready[item.target] = None
+                self._ready_steps += 1
+                self._ready_bytes += item.size
+            return
+        behind = lanes.behind.get(identity)
+        last = behind[-1] if behind else first
+        before = last.size
+        both = joined(last, item, self._step_bytes)
+        if both is None:
+            lanes.behind.setdefault(identity, deque()).append(item)
             steps, size = 1, item.size
         else:
-            size = -lane[-1].size
-            if merges := lane[-1].absorbs(item, self._step_bytes):
-                self.merged += 1
-                size += lane[-1].size
+            self.merged += 1
+            steps, size = 0, both.size - before
+            if behind:
+                behind[-1] = both
             else:
-                lane.append(Step(item))
-                size = item.size
-            if identity in lanes.busy:
-                return
-            steps = 0 if merges else 1
-        self._ready_steps += steps
-        self._ready_bytes += size
+                lanes.waiting[identity] = both
+        if identity not in lanes.busy:
+            self._ready_steps += steps
+            self._ready_bytes += size
 
     def take_oldest(self) -> ItemT | None:
         """Take the oldest item that waits out again; None if all are under way."""
@@ -273,8 +262,8 @@ class Queue(Generic[ItemT]):
                 self._oldest = deque(sorted(self._all_waiting(), key=lambda item: item.number))
             item = self._oldest.popleft()
             lanes = self._targets[item.target]
-            lane = lanes.waiting.get(item.identity)
-            if (lane and lane[0].first is item) or (lanes.later and lanes.later[0] is item):
+            first = lanes.waiting.get(item.identity)
+            if (first is not None and first.first is item) or (lanes.later and lanes.later[0] is item):
                 self._take_out(lanes, item)
                 return item
         self._oldest = None
@@ -283,23 +272,23 @@ class Queue(Generic[ItemT]):
     def _all_waiting(self) -> list[ItemT]:
         found: list[ItemT] = []
         for lanes in self._targets.values():
-            found += [item for lane in lanes.waiting.values() for step in lane for item in step.items]
+            for steps in (lanes.waiting.values(), *lanes.behind.values()):
+                found += [item for step in steps for item in step.items]
             found += lanes.later
         return found
 
     def _take_out(self, lanes: _Lanes[ItemT], item: ItemT) -> None:
-        lane = lanes.waiting.get(item.identity)
         if lanes.later and lanes.later[0] is item:
             lanes.later.popleft()
-        elif lane is not None:
-            step = lane[0]
-            rest = steps_of(step.items[1:], self._step_bytes)  # (if it was the first of several)
-            lane[:1] = rest
+        else:
+            lane = lanes.take(item.identity)
+            first = lane.popleft()
+            rest = steps_of(first.items[1:], self._step_bytes)  # (if it was the first of several)
+            lane.extendleft(reversed(rest))
+            lanes.put(item.identity, lane)
             if item.identity not in lanes.busy:
                 self._ready_steps += len(rest) - 1
-                self._ready_bytes += sum(each.size for each in rest) - step.size
-            if not lane:
-                del lanes.waiting[item.identity]
+                self._ready_bytes += sum(each.size for each in rest) - first.size
         self._left([item])
         self._ended([item])
         self._next_era(item.target)
@@ -326,8 +315,9 @@ class Queue(Generic[ItemT]):
     @property
     def is_due(self) -> bool:
         """Whether there is a batch that is full or overdue."""
-        full = self._ready_steps >= self._batch_items or self._ready_bytes >= self._batch_bytes
-        return (full or self._overdue > 0) and bool(self._ready)
+        if self._ready_steps < self._batch_items and self._ready_bytes < self._batch_bytes and not self._overdue:
+            return False
+        return bool(self._ready)
 
     def cut(self) -> Batch[ItemT] | None:
         """Return the next batch, if one is full or overdue."""
@@ -338,39 +328,45 @@ class Queue(Generic[ItemT]):
             pass
         if not batch.steps:
             return None
+        self._left(batch.members)
         self._under_way.add(batch)
         return batch
 
     def _fill(self, batch: Batch[ItemT], target: Target) -> bool:
         """Put the lanes of a collection into a batch; tell whether there is room for more."""
         lanes = self._targets[target]
+        ready, waiting, busy = lanes.ready, lanes.waiting, lanes.busy
         del self._ready[target]
-        while lanes.ready:
-            identity = lanes.ready[0]
-            lane = lanes.waiting.get(identity)
-            if lane is None or identity in lanes.busy:
-                lanes.ready.popleft()
+        while ready:
+            identity = ready[0]
+            step = waiting.get(identity)
+            if step is None or identity in busy:
+                ready.popleft()
                 continue
-            if not self._fits(batch, lane[0]):
+            if not self._fits(batch, step):
                 self._ready[target] = None  # (its turn comes behind that of the other collections)
                 return False
-            lanes.ready.popleft()
-            lanes.busy.add(identity)
-            for step in lane:
-                self._ready_steps -= 1
-                self._ready_bytes -= step.size
-            taken = 0
-            for step in lane:
-                if taken and not self._fits(batch, step):
-                    break
-                batch.put(taken, target, step)
-                self._left(step.items)
-                taken += 1
-            if taken == len(lane):
-                del lanes.waiting[identity]
-            else:
-                del lane[:taken]
+            ready.popleft()
+            busy.add(identity)
+            del waiting[identity]
+            self._ready_steps -= 1
+            self._ready_bytes -= step.size
+            batch.put(0, target, step)
+            if identity in lanes.behind:
+                self._go_on(batch, target, identity)
         return True
+
+    def _go_on(self, batch: Batch[ItemT], target: Target, identity: Hashable) -> None:
+        """Put the rest of a lane into a batch, as far as there is room; what is left waits."""
+        lanes = self._targets[target]
+        behind = lanes.behind.pop(identity)
+        self._ready_steps -= len(behind)
+        self._ready_bytes -= sum(step.size for step in behind)
+        place = 1
+        while behind and self._fits(batch, behind[0]):
+            batch.put(place, target, behind.popleft())
+            place += 1
+        lanes.put(identity, behind)
 
     def _fits(self, batch: Batch[ItemT], step: Step[ItemT]) -> bool:
         within = batch.steps < self._batch_items and batch.size + step.size <= self._batch_bytes
@@ -391,14 +387,14 @@ class Queue(Generic[ItemT]):
             for step in steps:
                 identity = step.first.identity
                 lanes.busy.discard(identity)
-                lane = lanes.waiting.get(identity)
-                if lane:
+                first = lanes.waiting.get(identity)
+                if first is not None:
+                    behind = lanes.behind.get(identity, ())
                     lanes.ready.append(identity)
                     self._ready[target] = None
-                    for waiting in lane:
-                        self._ready_steps += 1
-                        self._ready_bytes += waiting.size
-        self._ended(batch.members())
+                    self._ready_steps += 1 + len(behind)
+                    self._ready_bytes += first.size + sum([each.size for each in behind])
+        self._ended(batch.members)
         for target in batch.waves[0]:
             self._next_era(target)
 
@@ -416,7 +412,7 @@ class Queue(Generic[ItemT]):
 
     def forget(self) -> None:
         """Be empty: what is there belongs to another process, which alone will know what comes of it."""
-        under_way = [item for batch in self._under_way for item in batch.members()]
+        under_way = [item for batch in self._under_way for item in batch.members]
         for item in [*under_way, *self._all_waiting()]:
             if not item.done:  # (no lock is taken, which somebody may have held in the other process)
                 Item.settle(item, OutcomeUnknown("it was accepted by another process, of which this one is a fork"))
