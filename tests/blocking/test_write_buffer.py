@@ -1,230 +1,765 @@
-"""A buffer of the synchronous driver: threads that put in, threads that send, and an end that loses nothing."""
+# Generated from tests/aio/test_write_buffer.py by tools/generate_sync.py.
+# Do not edit: change the source and run "make generate".
+"""A buffer on a real server: what is accepted is stored, in order, in few commands; each is told what came of it."""
 
 from __future__ import annotations
 
+import datetime as dt
+import errno
 import os
-import subprocess
-import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from bson import Decimal128, ObjectId
-from pymongo.errors import DuplicateKeyError, WriteError
+from bson import Code, DBRef, Decimal128, Int64, ObjectId, encode
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
-from mongopatterns import DeadLetter, Dropped, LimitExceeded, NotSent, UsageError, WriteBuffer
+from mongopatterns import (
+    BatchReport,
+    DeadLetter,
+    DeploymentError,
+    LimitExceeded,
+    OutcomeUnknown,
+    UsageError,
+    WriteBuffer,
+)
+from mongopatterns._driver_sync import pause, settle
+from mongopatterns._spool import Journal
+from mongopatterns.buffer._batches_sync import Batches
 
 EVERY = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 LATER: dict[str, Any] = {"max_delay": 60.0}  # (nothing is sent because of its age)
-WORKER = Path(__file__).parents[1] / "processes" / "buffer_ends.py"
+
+
+def buffer(client: Any, **options: Any) -> WriteBuffer:
+    return WriteBuffer(client, **options)
 
 
 def stored(db: Any, name: str = "events") -> list[dict[str, Any]]:
-    return list(db[name].find(sort=[("_id", 1)]))
+    found: list[dict[str, Any]] = db[name].find(sort=[("_id", 1)]).to_list(None)
+    return found
 
 
-def until(reached: Any) -> None:
-    """Wait for something that other threads do."""
-    for _ in range(500):
-        if reached():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it was not reached")
+def writes(commands: Any) -> list[str]:
+    return [name for name in commands.names if name in ("insert", "update", "delete")]
+
+
+# What is accepted is stored --------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_documents_are_stored_in_batches(client: Any, db: Any, commands: Any, delivery: Any) -> None:
+    """A hundred documents are one command, and each acknowledgement tells its id."""
+    with buffer(client, delivery=delivery, **LATER) as buf:
+        acks = [buf.insert(db.events, {"_id": number, "n": number * 2}) for number in range(100)]
+        assert not any(ack.done for ack in acks)
+        buf.flush()
+        assert [ack.result() for ack in acks] == list(range(100))
+    assert stored(db) == [{"_id": number, "n": number * 2} for number in range(100)]
+    assert writes(commands) == ["insert"]
+    assert buf.stats.acknowledged == buf.stats.accepted == 100
+    assert (buf.stats.batches, buf.stats.failed, buf.stats.waiting, buf.stats.under_way) == (1, 0, 0, 0)
+    assert sum(buf.stats.latency.values()) == 1
 
 
 @EVERY
 def test_everything_that_can_be_written(client: Any, db: Any, delivery: Any) -> None:
-    """Documents are stored, updated, counted in, replaced and deleted; each acknowledgement tells the key."""
-    db.users.insert_many([{"_id": number} for number in range(4)])
-    with WriteBuffer(client, delivery=delivery, **LATER) as buffer:
-        acks = [
-            buffer.insert(db.events, {"_id": "a"}),
-            buffer.update(db.users, 0, {"$set": {"name": "ann"}}),
-            buffer.replace(db.users, 1, {"new": True}),
-            buffer.delete(db.users, 2),
-            buffer.increment(db.users, 3, {"n": 2, "cost": 0.1}),
-        ]
-        assert not any(ack.done for ack in acks)
-        buffer.flush()
-        assert [ack.result() for ack in acks] == ["a", 0, 1, 2, 3]
-        assert isinstance(buffer.insert(db.events, {}).key, ObjectId)
+    """Documents are stored, updated, counted in, replaced and deleted, by any unique field, in several collections."""
+    db.users.create_index("email", unique=True)
+    db.users.insert_many([{"_id": number, "email": f"{number}@x"} for number in range(4)])
+    with buffer(client, delivery=delivery, **LATER) as buf:
+        buf.insert(db.events, {"_id": "a"})
+        buf.update(db.users, 0, {"$set": {"name": "ann"}})
+        buf.update(db.users, 1, [{"$set": {"copy": "$email"}}])
+        buf.replace(db.users, "2@x", {"email": "2@x", "new": True}, key_field="email")
+        buf.delete(db.users, "3@x", key_field="email")
+        buf.increment(db.counts, "home", {"hits": 1, "cost": 0.1, "by.mobile": -2}, set_now=["seen"])
+    assert stored(db) == [{"_id": "a"}]
     assert stored(db, "users") == [
-        {"_id": 0, "name": "ann"},
-        {"_id": 1, "new": True},
-        {"_id": 3, "n": 2, "cost": Decimal128("0.1")},
+        {"_id": 0, "email": "0@x", "name": "ann"},
+        {"_id": 1, "email": "1@x", "copy": "1@x"},
+        {"_id": 2, "email": "2@x", "new": True},
     ]
-    assert len(stored(db)) == 2
-    assert buffer.stats.acknowledged == buffer.stats.accepted == 6
-
-
-def test_batches_are_sent_by_number_and_by_age(client: Any, db: Any) -> None:
-    """Nobody has to flush."""
-    with WriteBuffer(client, max_items=10, **LATER) as buffer:
-        acks = [buffer.insert(db.events, {"_id": number}) for number in range(25)]
-        assert [ack.result(5) for ack in acks[:20]] == list(range(20))
-        with pytest.raises(NotSent):
-            acks[24].result(0.05)
-    assert all(ack.done for ack in acks)
-    with WriteBuffer(client, max_delay=0.02) as buffer:
-        assert buffer.insert(db.events, {"_id": "x"}).result(5) == "x"
-        assert buffer.insert(db.events, {"_id": "y"}).result(5) == "y"
+    [count] = stored(db, "counts")
+    assert isinstance(count.pop("seen"), dt.datetime)
+    assert count == {"_id": "home", "hits": 1, "cost": Decimal128("0.1"), "by": {"mobile": -2}}
 
 
 @EVERY
-def test_many_threads(client: Any, db: Any, delivery: Any) -> None:
-    """Each is told of its own writes; counts are exact; what one thread does to a document is done in its order."""
-    with WriteBuffer(client, delivery=delivery, max_items=50, max_delay=0.005, in_flight=3) as buffer:
-
-        def work(me: int) -> list[Any]:
-            acks = []
-            for turn in range(100):
-                acks.append(buffer.insert(db.events, {"_id": f"{me} {turn}"}))
-                buffer.increment(db.counts, turn % 3, {"n": 1})
-                buffer.update(db.logs, me, {"$push": {"turns": turn}}, upsert=True)
-            return [ack.result(60) for ack in acks]
-
-        with ThreadPoolExecutor(8) as pool:
-            told = list(pool.map(work, range(8)))
-    assert told == [[f"{me} {turn}" for turn in range(100)] for me in range(8)]
-    assert len(stored(db)) == 800
-    assert sum(count["n"] for count in stored(db, "counts")) == 800
-    assert [log["turns"] for log in stored(db, "logs")] == [list(range(100))] * 8
+def test_what_is_not_there_is_made_or_not(client: Any, db: Any, delivery: Any) -> None:
+    """`upsert` makes the document; without it, an update that finds nothing is acknowledged all the same."""
+    with buffer(client, delivery=delivery) as buf:
+        acks = [
+            buf.update(db.events, 1, {"$set": {"a": 1}}),
+            buf.update(db.events, 2, {"$set": {"a": 2}}, upsert=True),
+            buf.replace(db.events, 3, {"a": 3}, upsert=True),
+            buf.replace(db.events, 4, {"a": 4}),
+            buf.increment(db.events, 5, {"a": 5}, upsert=False),
+            buf.delete(db.events, 6),
+        ]
+        assert [ack.result() for ack in acks] == [1, 2, 3, 4, 5, 6]
+    assert stored(db) == [{"_id": 2, "a": 2}, {"_id": 3, "a": 3}]
 
 
-def test_one_bad_item_fails_alone(client: Any, db: Any) -> None:
-    """What somebody waits for is told there, the rest are dead letters."""
-    db.events.insert_one({"_id": 5, "t": "text"})
-    letters: list[DeadLetter] = []
-    with WriteBuffer(client, on_dead_letter=letters.append, **LATER) as buffer:
-        acks = [buffer.insert(db.events, {"_id": number}) for number in range(10)]
-        wrong = buffer.increment(db.events, 5, {"t": 1})
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(acks[5].result)
-            until(lambda: acks[5].waiters)
-            buffer.flush()
-            with pytest.raises(DuplicateKeyError):
-                waiting.result()
+def test_an_id_is_made_and_the_document_left_alone(client: Any, db: Any) -> None:
+    """A document without an id is given one, which the acknowledgement tells; later changes of it are not stored."""
+    document = {"n": 1, "list": [1]}
+    with buffer(client) as buf:
+        ack = buf.insert(db.events, document)
+        assert document == {"n": 1, "list": [1]}
+        document["list"].append(2)  # type: ignore[attr-defined]
+        update = {"$set": {"tags": ["a"]}}
+        buf.update(db.events, ack.key, update)
+        update["$set"]["tags"].append("b")
+    assert isinstance(ack.key, ObjectId)
+    assert stored(db) == [{"_id": ack.key, "n": 1, "list": [1], "tags": ["a"]}]
+
+
+def test_raw_documents_are_sent_as_they_are(client: Any, db: Any) -> None:
+    """A RawBSONDocument needs an id of its own, for none can be put into it."""
+    with buffer(client) as buf:
+        buf.insert(db.events, RawBSONDocument(encode({"_id": 1, "n": 2})))
+        with pytest.raises(UsageError, match="_id"):
+            buf.insert(db.events, RawBSONDocument(encode({"n": 2})))
+    assert stored(db) == [{"_id": 1, "n": 2}]
+
+
+@pytest.mark.parametrize("value", ["$n", "$$NOW", {"$gt": 1}, {"a.b": 1}, "", {"": None}, [{"$set": 1}]])
+def test_values_are_data(client: Any, db: Any, value: Any) -> None:
+    """What looks like a path or an operator is stored as it is."""
+    with buffer(client) as buf:
+        buf.insert(db.events, {"_id": 1, "v": value}).result()
+        buf.update(db.events, 1, {"$set": {"w": value}})
+        if isinstance(value, str):
+            buf.increment(db.events, value, {"n": 1})
+    found = {each["_id"]: each for each in stored(db)}
+    assert found[1] == {"_id": 1, "v": value, "w": value}
+    if isinstance(value, str):
+        assert found[value] == {"_id": value, "n": 1}
+
+
+# When it is sent -------------------------------------------------------------------------------------------------
+
+
+def test_a_full_batch_is_sent_at_once(client: Any, db: Any) -> None:
+    """So many operations are a batch, and what is left waits."""
+    with buffer(client, max_items=10, **LATER) as buf:
+        acks = [buf.insert(db.events, {"_id": number}) for number in range(25)]
+        for ack in acks[:20]:
+            ack.result()
+        pause(0.05)
+        assert [ack.done for ack in acks] == [True] * 20 + [False] * 5
+        assert buf.stats.waiting == 5
+    assert buf.stats.batches == 3
+
+
+def test_so_many_bytes_are_a_batch(client: Any, db: Any) -> None:
+    """A batch is sent when it has enough bytes, and never has more, but for one large document."""
+    with buffer(client, max_bytes=10_000, **LATER) as buf:
+        acks = [buf.insert(db.events, {"_id": number, "v": "x" * 3000}) for number in range(4)]
+        for ack in acks[:3]:
+            ack.result()
+        assert not acks[3].done
+        large = buf.insert(db.events, {"_id": 9, "v": "x" * 50_000})
+        large.result()
+    assert len(stored(db)) == 5
+
+
+def test_age_sends_what_waits(client: Any, db: Any) -> None:
+    """Nobody has to put in anything more, or to flush."""
+    with buffer(client, max_delay=0.02) as buf:
+        assert buf.insert(db.events, {"_id": 1}).result() == 1
+        assert buf.insert(db.events, {"_id": 2}).result() == 2
+    assert buf.stats.batches == 2
+
+
+def test_one_buffer_for_several_databases(client: Any, db: Any) -> None:
+    """A batch may hold operations on any collection of the client."""
+    other = client[f"{db.name}_2"]
+    try:
+        with buffer(client, **LATER) as buf:
+            buf.insert(db.events, {"_id": 1})
+            buf.insert(other.events, {"_id": 2})
+            buf.insert(other.more, {"_id": 3})
+        assert buf.stats.batches == 1
+        assert [stored(db), stored(other), stored(other, "more")] == [
+            [{"_id": 1}],
+            [{"_id": 2}],
+            [{"_id": 3}],
+        ]
+    finally:
+        client.drop_database(other.name)
+
+
+# Order and merging -----------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_what_is_done_to_a_document_is_done_in_order(client: Any, db: Any, delivery: Any) -> None:
+    """Operations of all kinds on one document end as if each had been waited for."""
+    with buffer(client, delivery=delivery, max_items=3, max_delay=0.001) as buf:
+        buf.insert(db.events, {"_id": 1, "n": 0})
+        buf.increment(db.events, 1, {"n": 2})
+        buf.update(db.events, 1, {"$mul": {"n": 10}})
+        buf.increment(db.events, 1, {"n": 1})
+        buf.update(db.events, 1, [{"$set": {"m": {"$add": ["$n", 1]}}}])
+        buf.delete(db.events, 1)
+        buf.insert(db.events, {"_id": 1, "again": True})
+        buf.update(db.events, 1, {"$set": {"last": 1}})
+    assert stored(db) == [{"_id": 1, "again": True, "last": 1}]
+
+
+def test_increments_of_one_document_are_one_write(client: Any, db: Any, commands: Any) -> None:
+    """A thousand of them are sent as one, exact also in fractions, and each is acknowledged."""
+    with buffer(client, **LATER) as buf:
+        acks = [buf.increment(db.counts, f"k{n % 2}", {"hits": 1, "cost": 0.1}) for n in range(1000)]
+        buf.flush()
+        assert [ack.result() for ack in acks] == [f"k{n % 2}" for n in range(1000)]
+    [(_, command)] = [sent for sent in commands.sent if sent[0] == "update"]
+    assert len(command["updates"]) == 2
+    assert stored(db, "counts") == [{"_id": key, "hits": 500, "cost": Decimal128("50.0")} for key in ("k0", "k1")]
+    assert buf.stats.merged == 998
+
+
+def test_what_was_merged_and_is_refused_is_told_apart(client: Any, db: Any) -> None:
+    """Of two updates that were sent as one, the one that the server refuses fails, and the other is stored."""
+    db.command("create", "strict", validator={"n": {"$not": {"$gt": 5}}})
+    with buffer(client, **LATER) as buf:
+        good = buf.update(db.strict, 1, {"$set": {"a": 1}}, upsert=True)
+        bad = buf.update(db.strict, 1, {"$set": {"n": 9}}, upsert=True)
+        fine = buf.update(db.strict, 1, {"$set": {"b": 1}}, upsert=True)
+        buf.flush()
+        assert buf.stats.merged == 2
+        assert good.result() == fine.result() == 1
+        with pytest.raises(WriteError, match="validation"):
+            bad.result()
+    assert stored(db, "strict") == [{"_id": 1, "a": 1, "b": 1}]
+
+
+def test_two_fields_may_mean_one_document(client: Any, db: Any) -> None:
+    """What is named by another field waits until everything before it is done."""
+    db.users.insert_one({"_id": 1, "email": "a"})
+    with buffer(client, max_delay=0.001, in_flight=4) as buf:
+        for turn in range(10):
+            buf.update(db.users, 1, {"$push": {"log": (turn, "id")}})
+            buf.update(db.users, "a", {"$push": {"log": (turn, "email")}}, key_field="email")
+            buf.delete(db.others, turn)
+    [user] = stored(db, "users")
+    assert user["log"] == [[turn, by] for turn in range(10) for by in ("id", "email")]
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, Int64(1)), ("a", "a"), ({"a": 1}, {"a": 1.0})])
+def test_keys_are_equal_as_they_are_to_the_server(client: Any, db: Any, one: Any, other: Any) -> None:
+    """What is one key to the server is one lane."""
+    with buffer(client, max_items=1, in_flight=4) as buf:
+        for turn in range(20):
+            buf.update(db.events, (one, other)[turn % 2], {"$push": {"log": turn}}, upsert=True)
+    assert [each["log"] for each in stored(db)] == [list(range(20))]
+
+
+# What fails ------------------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_one_bad_item_fails_alone(client: Any, db: Any, delivery: Any) -> None:
+    """Its own error is told to its own caller, and everything else is stored."""
+    db.events.create_index("u", unique=True)
+    db.events.insert_one({"_id": 0, "u": 0})
+    with buffer(client, delivery=delivery, **LATER) as buf:
+        acks = [buf.insert(db.events, {"_id": n, "u": n if n != 5 else 0}) for n in range(1, 10)]
+        text = buf.update(db.events, 0, {"$set": {"t": "text"}})
+        wrong = buf.increment(db.events, 0, {"t": 1})
+        buf.flush()
+        for number, ack in enumerate(acks, start=1):
+            if number == 5:
+                with pytest.raises(DuplicateKeyError, match="u_1"):
+                    ack.result()
+            else:
+                assert ack.result() == number
+        assert text.result() == 0
         with pytest.raises(WriteError, match="non-numeric"):
             wrong.result()
-        assert [ack.result() for number, ack in enumerate(acks) if number != 5] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
-    assert [(letter.operation, letter.key) for letter in letters] == [("update", 5)]
+        assert isinstance(wrong.error, WriteError)
+    assert [each["_id"] for each in stored(db)] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert (buf.stats.failed, buf.stats.acknowledged) == (2, 9)
 
 
-@pytest.mark.parametrize("when_full", ["wait", "reject", "drop_oldest"])
-def test_a_full_buffer(client: Any, db: Any, when_full: Any) -> None:
-    """Who comes then waits, is refused, or takes the place of the oldest."""
-    with WriteBuffer(client, max_items=5, max_bytes=10**6, max_waiting=5, when_full=when_full, **LATER) as buffer:
-        acks = [buffer.increment(db.counts, 1, {"n": 10**number}) for number in range(5)]
-        if when_full == "reject":
-            with pytest.raises(LimitExceeded):
-                buffer.increment(db.counts, 1, {"n": 10**5})
-        else:
-            buffer.increment(db.counts, 1, {"n": 10**5})
-        buffer.flush()
-        if when_full == "drop_oldest":
-            with pytest.raises(Dropped):
-                acks[0].result()
-    [count] = stored(db, "counts")
-    assert count["n"] == {"wait": 111_111, "reject": 11_111, "drop_oldest": 111_110}[when_full]
+def test_a_collection_that_takes_no_transactions_fails_alone(client: Any, db: Any) -> None:
+    """With exactly_once, what is for a time-series collection is refused with the reason, and all else is stored."""
+    db.create_collection("series", timeseries={"timeField": "at"})
+    with buffer(client, delivery="exactly_once", **LATER) as buf:
+        before = buf.insert(db.events, {"_id": 1})
+        series = [buf.insert(db.series, {"at": dt.datetime.now(dt.timezone.utc)}) for _ in range(2)]
+        after = buf.insert(db.events, {"_id": 2})
+        buf.flush()
+        assert [before.result(), after.result()] == [1, 2]
+        for ack in series:
+            with pytest.raises(DeploymentError, match=r"in a transaction.*time-series"):
+                ack.result()
+    assert [each["_id"] for each in stored(db)] == [1, 2]
+    assert db.series.count_documents({}) == 0
 
 
-def test_threads_that_wait_for_room_are_let_in_in_order(client: Any, db: Any) -> None:
-    """And nobody is when it is closed."""
-    buffer = WriteBuffer(client, max_items=1, max_waiting=1, in_flight=1)
-    with ThreadPoolExecutor(8) as pool:
-        acks = list(pool.map(lambda number: buffer.insert(db.events, {"_id": number}), range(50)))
-    buffer.close()
-    assert sorted(ack.result() for ack in acks) == list(range(50))
-    with pytest.raises(UsageError, match="closed"):
-        buffer.insert(db.events, {})
+@pytest.mark.parametrize(("delivery", "batches"), [("at_least_once", 1), ("exactly_once", 3)])
+def test_the_largest_documents_are_stored(client: Any, db: Any, delivery: Any, batches: int) -> None:
+    """Three of nearly 16 MB are more than one message takes, and are one batch; in transactions each is one."""
+    size = 60_000_000 // batches
+    with buffer(client, delivery=delivery, **LATER, max_bytes=size) as buf:
+        for number in range(3):
+            buf.insert(db.events, {"_id": number, "b": b"x" * (16 * 1024 * 1024 - 100)})
+        buf.flush()
+        assert (buf.stats.batches, buf.stats.acknowledged) == (batches, 3)
+    assert db.events.count_documents({}) == 3
 
 
-def test_a_close_that_may_not_take_long(client: Any, db: Any) -> None:
-    """What was not sent is told to be so; what is under way goes on."""
-    letters: list[DeadLetter] = []
-    buffer = WriteBuffer(client, max_items=1, in_flight=1, on_dead_letter=letters.append)
-    fail = {"configureFailPoint": "failCommand"}
-    blocked = {
-        "failCommands": ["insert"],
-        "blockConnection": True,
-        "blockTimeMS": 800,
-        "namespace": db.events.full_name,
-    }
-    client.admin.command({**fail, "mode": {"times": 1}, "data": blocked})
-    first = buffer.insert(db.events, {"_id": 1})
-    until(lambda: buffer.stats.under_way)
-    second = buffer.insert(db.events, {"_id": 2})
-    buffer.close(timeout=0.1)
-    with pytest.raises(NotSent):
-        second.result()
-    assert [letter.key for letter in letters] == [2]
-    assert first.result(10) == 1
-    client.admin.command({**fail, "mode": "off"})
+def test_a_dead_letter_that_cannot_be_stored_takes_no_other_with_it(client: Any, db: Any, caplog: Any) -> None:
+    """A letter is larger than its document, and may be too large; it is logged, and the others are stored."""
+    db.events.insert_many([{"_id": number} for number in range(3)])
+    with buffer(client, on_dead_letter=db.letters, **LATER) as buf:
+        for number in range(3):
+            size = 16 * 1024 * 1024 - 40 if number == 1 else 1
+            buf.insert(db.events, {"_id": number, "b": b"x" * size})
+    assert sorted(letter["key"] for letter in stored(db, "letters")) == [0, 2]
+    assert [record.getMessage()[:32] for record in caplog.records] == ["a dead letter was lost: insert o"]
 
 
-def test_what_threads_put_in_while_it_closes_is_done_or_refused(client: Any, db: Any) -> None:
-    """What a call has accepted is stored when `close` is over; nobody waits for ever, and no thread stays."""
-    for turn in range(20):
-        buffer = WriteBuffer(client, max_items=20, max_delay=60.0, in_flight=3)
-        accepted: list[Any] = []
+def test_dead_letters_are_logged_by_default(client: Any, db: Any, caplog: Any) -> None:
+    """Nothing is lost in silence: neither without a function, nor if it fails."""
+    db.events.insert_one({"_id": 1})
 
-        def put(caller: int, buffer: Any = buffer, accepted: Any = accepted, turn: int = turn) -> None:
-            for number in range(100_000):
-                try:
-                    accepted.append(buffer.insert(db.events, {"_id": f"{turn} {caller} {number}"}))
-                except UsageError:
-                    return
+    def fails(_: Any) -> None:
+        raise RuntimeError("no")
 
-        threads = [threading.Thread(target=put, args=(caller,)) for caller in range(4)]
-        for thread in threads:
-            thread.start()
-        until(lambda accepted=accepted: len(accepted) > 50)
-        buffer.close()
-        for thread in threads:
-            thread.join(30)
-        assert all(ack.done for ack in accepted)
-        assert db.events.count_documents({}) == len(accepted)
-        db.events.delete_many({})
-    until(lambda: not senders())
+    for kept, text in ((None, "not stored: insert of 1"), (fails, "a dead letter was lost")):
+        caplog.clear()
+        with buffer(client, on_dead_letter=kept) as buf:
+            buf.insert(db.events, {"_id": 1})
+        [record] = caplog.records
+        assert (record.name, text in record.getMessage()) == ("mongopatterns.buffer", True)
 
 
-@pytest.mark.parametrize("how", ["atexit", "several", "fork"])
-def test_how_a_process_ends(mongopatterns_server: Any, db: Any, how: str) -> None:
-    """What was accepted is stored when the interpreter ends; a forked child sends its own, and the parent the rest."""
-    arguments = [sys.executable, "-W", "ignore", str(WORKER), mongopatterns_server.uri, db.name, how]
-    subprocess.run(arguments, check=True, timeout=60, env={**os.environ})
-    wanted = ["child"] * 100 * (how == "fork") + ["parent"] * 100
-    assert sorted(event["by"] for event in stored(db)) == wanted
-    if how == "several":
-        assert [event["by"] for event in stored(db, "others")] == ["parent"] * 50
-        assert stored(db, "counts") == [{"_id": "parent", "n": 50}]
+def test_hooks_hear_of_each_batch(client: Any, db: Any, caplog: Any) -> None:
+    """A hook that fails harms nobody."""
+    reports: list[BatchReport] = []
+
+    def hook(report: BatchReport) -> None:
+        reports.append(report)
+        raise RuntimeError("no")
+
+    with buffer(client, on_batch=hook, **LATER) as buf:
+        for _ in range(3):
+            buf.increment(db.counts, 1, {"n": 1})
+    [report] = reports
+    assert (report.items, report.steps, report.failed) == (3, 1, 0)
+    assert report.bytes > 0
+    assert report.seconds > 0
+    assert "on_batch failed" in caplog.text
+    assert buf.stats.acknowledged == 3
 
 
-def test_what_the_end_leaves_no_time_for_is_a_dead_letter(mongopatterns_server: Any, client: Any, db: Any) -> None:
-    """When the interpreter has waited for as long as it does, whoever hears of dead letters hears of what is left."""
-    fail = {"configureFailPoint": "failCommand"}
-    blocked = {"failCommands": ["insert"], "blockConnection": True, "blockTimeMS": 5000}
-    client.admin.command({**fail, "mode": "alwaysOn", "data": {**blocked, "namespace": db.events.full_name}})
+def nest(levels: int) -> Any:
+    """Make a value of so many documents and lists in each other."""
+    value: Any = 1
+    for level in range(levels):
+        value = {"n": value} if level % 3 else [value]
+    return value
+
+
+def raw(damage: bytes, by: bytes) -> RawBSONDocument:
+    """Make a document that is right on top, and whose `s.t` is not."""
+    whole = encode({"_id": 1, "s": {"t": "hello"}})
+    assert whole.count(damage) == 1
+    return RawBSONDocument(whole.replace(damage, by))
+
+
+def cycle() -> dict[str, Any]:
+    """Make a document that holds itself."""
+    made: dict[str, Any] = {}
+    made["n"] = made
+    return made
+
+
+TOO_LONG = "p" * (16 * 1024 * 1024)
+BAD: list[Any] = [
+    ("insert", ({"_id": 1, "v": nest(180)},), "document"),
+    ("insert", ({"_id": 1, "v": nest(250)},), "document"),
+    ("insert", ({"_id": 1, "v": nest(5000)},), "document"),
+    ("insert", (cycle(),), "document"),
+    ("insert", (raw(b"\x02t\x00", b"\x60t\x00"),), "document"),
+    ("insert", (raw(b"\x06\x00\x00\x00hello", b"\x66\x00\x00\x00hello"),), "document"),
+    ("insert", (raw(b"hello", b"hell\xff"),), "document"),
+    ("insert", ({"_id": 1, "v": {"$ref": "a", "$id": nest(179)}},), "document"),
+    ("insert", ({"_id": 1, "v": DBRef("a", nest(179))},), "document"),
+    ("insert", ({"_id": 1, "v": Code("f()", nest(180))},), "document"),
+    ("insert", ({"_id": 1, "v": (nest(179),)},), "document"),
+    ("insert", (RawBSONDocument(encode({"_id": 1, "v": nest(180)})),), "document"),
+    ("insert", (RawBSONDocument(encode({"_id": 1}).replace(b"\x10", b"\x60")),), "document"),
+    ("update", (1, [1]), "update"),
+    ("update", (1, [{}]), "update"),
+    ("update", (1, [{"$set": {"a": 1}, "$unset": "b"}]), "update"),
+    ("update", (1, [{"$set": {"a": 1}}, {"$match": {"a": 1}}]), "update"),
+    ("update", (1, [{"$bogus": 1}]), "update"),
+    ("update", (1, {"$set": {"v": nest(199)}}), "update"),
+    ("update", (1, [{"$set": {"v": {"$literal": nest(197)}}}]), "update"),
+    ("update", (1, {"$set": cycle()}), "update"),
+    ("update", (1, {"$set": {"v": raw(b"\x02t\x00", b"\x60t\x00")}}), "update"),
+    ("update", ({"a": nest(179)}, {"$unset": {"a": 1}}), "key"),
+    ("update", (cycle(), {"$set": {"a": 1}}), "key"),
+    ("increment", (1, {TOO_LONG: 1}), "amounts"),
+    ("increment", (1, {"_id": 1}), "amounts"),
+    ("increment", (1, {"a": Decimal("-1E-30")}), "amounts['a']"),
+    ("increment", (1, {"a": Decimal("nan")}), "amounts['a']"),
+    ("increment", (1, {"a": Decimal("-snan")}), "amounts['a']"),
+    ("increment", ({"a": nest(179)}, {"n": 1}), "key"),
+    ("replace", (1, {"_id": object()}), "document"),
+    ("replace", (object(), {"_id": 1}), "key"),
+    ("replace", (1, cycle()), "document"),
+    ("replace", (1, {"v": nest(180)}), "document"),
+    ("insert", ([],), "document"),
+    ("insert", ({"_id": 1, "v": object()},), "document"),
+    ("insert", ({"v": 2**64},), "document"),
+    ("insert", ({"v": "\ud800"},), "document"),
+    ("insert", ({"v": "x" * (16 * 1024 * 1024)},), "document"),
+    ("insert", ({1: 2},), "document"),
+    ("update", (1, {}), "update"),
+    ("update", (1, {"a": 1}), "update"),
+    ("update", (1, []), "update"),
+    ("update", (1, "x"), "update"),
+    ("update", (1, {"$set": {"a": object()}}), "update"),
+    ("update", (1, {"$set": {"_id": 2}}), "update"),
+    ("update", (None, {"$set": {"a": 1}}), "key"),
+    ("update", ([1], {"$set": {"a": 1}}), "key"),
+    ("increment", (1, {}), "amounts"),
+    ("increment", (1, {"a": "x"}), "amounts['a']"),
+    ("increment", (1, {"a": float("nan")}), "amounts['a']"),
+    ("increment", (1, {"$a": 1}), "amounts"),
+    ("increment", (1, {"a": 1, "a.b": 1}), "amounts"),
+    ("replace", (1, {"_id": 2}), "document"),
+    ("replace", (1, {"$set": {}}), "document"),
+    ("replace", (1, [1]), "document"),
+    ("delete", (float("nan"),), "key"),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments", "argument"), BAD)
+def test_what_cannot_be_sent_is_refused_at_the_call(
+    client: Any, db: Any, method: str, arguments: Any, argument: str
+) -> None:
+    """With the argument's name, before anything is accepted; the buffer goes on."""
+    with buffer(client) as buf:
+        with pytest.raises(UsageError) as caught:
+            getattr(buf, method)(db.events, *arguments)
+        assert caught.value.argument == argument
+        assert buf.stats.accepted == 0
+        buf.insert(db.events, {"_id": 1})
+    assert stored(db) == [{"_id": 1}]
+
+
+def test_further_arguments_that_are_refused(client: Any, db: Any) -> None:
+    """Options, collections and paths are checked as well."""
+    for options in (
+        {"max_items": 0},
+        {"max_bytes": True},
+        {"max_delay": 0},
+        {"in_flight": "2"},
+        {"max_waiting": 10},
+        {"max_waiting_bytes": -1},
+        {"when_full": "drop"},
+        {"delivery": "twice"},
+        {"retry_for": -1},
+    ):
+        with pytest.raises(UsageError) as caught:
+            buffer(client, **options)
+        assert caught.value.argument == next(iter(options))
+    with pytest.raises(UsageError, match="client"):
+        buffer(db)
+    with buffer(client) as buf:
+        for wrong in ("events", db, None):
+            with pytest.raises(UsageError, match="collection"):
+                buf.insert(wrong, {})
+        buf.insert(db.events, {"_id": 1})
+        other = type(client)(host="127.0.0.1", port=1)
+        with pytest.raises(UsageError, match="another client"):
+            buf.insert(other[db.name].events, {"_id": 2})
+        settle(other.close())
+        with pytest.raises(UsageError, match="key_field"):
+            buf.delete(db.events, 1, key_field="$x")
+        for wrong in ("b", [["b"]], [{}], [1], ["a.b"], ["_id"]):
+            with pytest.raises(UsageError, match="set_now"):
+                buf.increment(db.events, 1, {"a": 1}, set_now=wrong)
+        for method, what in (("increment", {"a": 1}), ("update", {"$set": {"a": 1}}), ("replace", {"a": 1})):
+            with pytest.raises(UsageError, match="key_field"):
+                getattr(buf, method)(db.events, 1, what, key_field=["x"])
+        with pytest.raises(UsageError, match="email"):
+            buf.replace(db.events, "x", {"a": 1}, key_field="email")
+        for timeout in (0, -1, "1"):
+            with pytest.raises(UsageError, match="timeout"):
+                buf.flush(timeout)  # type: ignore[arg-type]
+
+
+def test_a_collection_is_of_one_client_and_stores_ids_in_one_way(
+    client: Any, db: Any, mongopatterns_server: Any
+) -> None:
+    """Another client on the same server has no part in its transactions; another representation is another value."""
+    with buffer(client) as buf:
+        buf.insert(db.events, {"_id": 1})
+        other = type(client)(mongopatterns_server.uri)
+        with pytest.raises(UsageError, match="another client"):
+            buf.insert(other[db.name].events, {"_id": 2})
+        settle(other.close())
+        options = CodecOptions(uuid_representation=UuidRepresentation.JAVA_LEGACY)
+        with pytest.raises(UsageError, match="uuid_representation"):
+            buf.insert(db.events.with_options(codec_options=options), {"_id": 3})
+
+
+def test_an_error_is_about_its_own_command(client: Any, db: Any) -> None:
+    """Updates that nobody may make do not make it look as if the documents beside them had failed."""
+    db.create_collection("log", capped=True, size=100_000)
+    db.log.insert_one({"_id": 0, "n": 0})
+    fail = {"configureFailPoint": "failCommand", "mode": "alwaysOn"}
+    what = {"failCommands": ["update"], "errorCode": 13, "namespace": db.log.full_name}
+    client.admin.command({**fail, "data": what})
     try:
-        arguments = [sys.executable, "-W", "ignore", str(WORKER), mongopatterns_server.uri, db.name, "late"]
-        ended = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
+        with buffer(client, **LATER) as buf:
+            acks = [buf.insert(db.log, {"_id": 1}), buf.increment(db.log, 0, {"n": 1})]
+            buf.flush()
+            assert acks[0].result() == 1
+            with pytest.raises(OperationFailure):
+                acks[1].result()
     finally:
         client.admin.command({**fail, "mode": "off"})
-    assert ended.stdout.split() == ["1", "2", "3", "4"]
+    assert db.log.count_documents({}) == 2
 
 
-def test_threads_end_with_the_buffer(client: Any, db: Any) -> None:
-    """None is left behind."""
-    with WriteBuffer(client, max_items=1, in_flight=3) as buffer:
-        for number in range(20):
-            buffer.insert(db.events, {"_id": number})
-        assert senders()
-    until(lambda: not senders())
+@pytest.mark.parametrize("spooled", [False, True])
+def test_who_only_puts_in_lets_others_have_their_turn(client: Any, db: Any, tmp_path: Any, spooled: bool) -> None:
+    """What is old enough is sent while somebody goes on without ever waiting, with a spool as well."""
+    db.create_collection("events")
+    with buffer(client, max_delay=0.01, spool=tmp_path if spooled else None) as buf:
+        first = buf.insert(db.events, {"_id": 0})
+        number = 0
+        deadline = time.monotonic() + 30
+        while not first.done:
+            number += 1
+            buf.increment(db.counts, "n", {"n": 1})
+            assert time.monotonic() < deadline
+    assert db.counts.find_one()["n"] == number
 
 
-def senders() -> list[str]:
-    """Name the threads that send."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mongopatterns-WriteBuffer")]
+@EVERY
+def test_what_is_nested_as_deeply_as_may_be_is_stored(client: Any, db: Any, delivery: Any) -> None:
+    """The bound refuses nothing that the server would store."""
+    deep = nest(179)
+    key = {"a": nest(178)}
+    with buffer(client, delivery=delivery, **LATER) as buf:
+        buf.insert(db.events, {"_id": 1, "v": deep})
+        buf.insert(db.events, RawBSONDocument(encode({"_id": 2, "v": deep})))
+        buf.update(db.events, 3, {"$set": {"v": deep}}, upsert=True)
+        buf.update(db.events, 4, [{"$set": {"v": {"$literal": deep}}}], upsert=True)
+        buf.replace(db.events, 5, {"v": deep}, upsert=True)
+        buf.update(db.events, 5, {"$unset": {"w": nest(198)}})
+        buf.increment(db.counts, key, {"n": 1})
+    assert stored(db) == [{"_id": number, "v": deep} for number in range(1, 6)]
+    assert stored(db, "counts") == [{"_id": key, "n": 1}]
+
+
+# Bounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_finds_it_full_is_refused(client: Any, db: Any) -> None:
+    """The call says so, and nothing was accepted."""
+    with buffer(client, max_items=5, max_waiting=5, when_full="reject", **LATER) as buf:
+        acks = [buf.insert(db.events, {"_id": number}) for number in range(5)]
+        with pytest.raises(LimitExceeded, match="the buffer is full: 5 operations"):
+            buf.insert(db.events, {"_id": 9})
+        for ack in acks:
+            ack.result()
+        buf.insert(db.events, {"_id": 6})
+    assert [each["_id"] for each in stored(db)] == [0, 1, 2, 3, 4, 6]
+
+
+def test_bytes_are_bounded_too(client: Any, db: Any) -> None:
+    """One document is always taken, however large it is."""
+    with buffer(client, max_waiting_bytes=1000, when_full="reject", **LATER) as buf:
+        large = buf.insert(db.events, {"_id": 1, "v": "x" * 5000})
+        with pytest.raises(LimitExceeded):
+            buf.insert(db.events, {"_id": 2})
+        buf.flush()
+        assert large.result() == 1
+        buf.insert(db.events, {"_id": 2})
+    assert len(stored(db)) == 2
+
+
+# The end ---------------------------------------------------------------------------------------------------------
+
+
+def insert_and_fail(client: Any, db: Any) -> None:
+    with buffer(client, **LATER) as buf:
+        buf.insert(db.events, {"_id": 1})
+        raise KeyError("x")
+
+
+def test_what_was_accepted_is_stored_though_the_body_fails(client: Any, db: Any) -> None:
+    """The error of the body goes on."""
+    with pytest.raises(KeyError):
+        insert_and_fail(client, db)
+    assert stored(db) == [{"_id": 1}]
+
+
+def test_nothing_is_accepted_after_the_end(client: Any, db: Any) -> None:
+    """It says so; to close once more is fine."""
+    buf = buffer(client)
+    buf.insert(db.events, {"_id": 1})
+    buf.close()
+    buf.close()
+    with pytest.raises(UsageError, match="closed"):
+        buf.insert(db.events, {"_id": 2})
+    assert stored(db) == [{"_id": 1}]
+
+
+def test_amounts_are_exact(client: Any, db: Any) -> None:
+    """Ten times a tenth is one; whole numbers stay whole, and Decimals keep their digits."""
+    with buffer(client) as buf:
+        for _ in range(10):
+            buf.increment(db.counts, 1, {"tenth": 0.1, "n": 3, "d": Decimal("1.25")})
+        for less in (Decimal("-0.25"), Decimal(-1), -0.25, -1):
+            buf.increment(db.counts, 2, {"n": less})
+    assert stored(db, "counts") == [
+        {"_id": 1, "tenth": Decimal128("1.0"), "n": 30, "d": Decimal128("12.50")},
+        {"_id": 2, "n": Decimal128("-2.50")},
+    ]
+
+
+def test_nothing_may_be_added(client: Any, db: Any) -> None:
+    """Zero is an amount like any other, of whatever type and sign: afterwards the field is there, a whole number."""
+    with buffer(client) as buf:
+        for nothing in (0, 0.0, -0.0, Decimal("-0"), Decimal("0.00")):
+            buf.increment(db.counts, 1, {"n": nothing, "m": 2})
+    [count] = stored(db, "counts")
+    assert count == {"_id": 1, "n": 0, "m": 10}
+    assert type(count["n"]) is int
+
+
+def test_the_ledger_says_which_index_it_needs(client: Any, db: Any) -> None:
+    """It forgets after thirty days; without it, there is none."""
+    assert buffer(client).indexes() == {}
+    [(name, [index])] = buffer(client, delivery="exactly_once", ledger=db.ledger).indexes().items()
+    assert (name, index.options["expireAfterSeconds"]) == ("ledger", 30 * 86_400)
+    with buffer(client, delivery="exactly_once", ledger=db.ledger) as buf:
+        buf.insert(db.events, {"_id": 1})
+    [batch] = stored(db, "ledger")
+    assert batch["n"] == 1
+
+
+# On disk ---------------------------------------------------------------------------------------------------------
+
+
+def left_behind(client: Any, db: Any, spool: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Put things in and have them sent, and end as if killed before the journal was told."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "done", lambda *_: None)
+        buf = buffer(client, spool=spool, ledger=db.ledger, **options, **LATER)
+        for number in (1, 2, 3):
+            buf.insert(db.events, {"_id": number})
+            buf.increment(db.counts, 1, {"n": 1})
+        buf.flush()
+        patch.setattr(Journal, "close", lambda journal: [file.close() for file in journal._files])
+        buf.close()
+
+
+@EVERY
+def test_what_is_left_on_disk_is_done_by_the_next(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, delivery: Any
+) -> None:
+    """What the ledger knows is not done again, and what was refused then is told; without it, all is done again."""
+    db.events.insert_one({"_id": 2})
+    left_behind(client, db, tmp_path, monkeypatch, delivery=delivery)
+    letters: list[DeadLetter] = []
+    with buffer(client, spool=tmp_path, ledger=db.ledger, delivery=delivery, on_dead_letter=letters.append) as buf:
+        assert buf.stats.recovered == 6
+    assert [each["_id"] for each in stored(db)] == [1, 2, 3]
+    [count] = stored(db, "counts")
+    if delivery == "exactly_once":
+        assert count["n"] == 3
+        assert [(each.key, "refused" in str(each.error)) for each in letters] == [(2, True)]
+    else:
+        assert count["n"] == 6
+        assert letters == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_one_cannot_do_again_is_left_to_the_next(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal whose items could not be sent is not held by the process that has tried."""
+    left_behind(client, db, tmp_path, monkeypatch, delivery="exactly_once")
+    options: dict[str, Any] = {"spool": tmp_path, "ledger": db.ledger, "delivery": "exactly_once"}
+
+    def failing(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "send", failing)
+        with pytest.raises(ZeroDivisionError):
+            buffer(client, **options).__enter__()
+    with buffer(client, **options) as buf:
+        assert buf.stats.recovered == 6
+    assert [each["_id"] for each in stored(db)] == [1, 2, 3]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_begun_in_a_transaction_is_ended_in_one(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a buffer that promises less."""
+    left_behind(client, db, tmp_path, monkeypatch, delivery="exactly_once")
+    with buffer(client, spool=tmp_path, ledger=db.ledger):
+        pass
+    [count] = stored(db, "counts")
+    assert count["n"] == 3
+
+
+def test_a_full_disk_is_told_to_the_caller(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was accepted then, and nothing else is lost."""
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with buffer(client, spool=tmp_path, **LATER) as buf:
+        buf.insert(db.events, {"_id": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(DeploymentError, match="No space left"):
+                buf.insert(db.events, {"_id": 2})
+        assert buf.stats.accepted == 1
+        buf.insert(db.events, {"_id": 3})
+    assert [each["_id"] for each in stored(db)] == [1, 3]
+
+
+def test_a_batch_whose_id_cannot_be_written_is_not_sent(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever, the buffer goes on, and the next one does what is on disk."""
+
+    def full(*_: Any) -> Any:
+        raise DeploymentError("No space left on device")
+
+    options: dict[str, Any] = {"spool": tmp_path, "ledger": db.ledger, "delivery": "exactly_once"}
+    with buffer(client, **options, **LATER) as buf:
+        for number in range(3):
+            with monkeypatch.context() as patch:
+                patch.setattr(Journal, "begin", full)
+                ack = buf.insert(db.events, {"_id": number})
+                buf.flush()
+            with pytest.raises(OutcomeUnknown):
+                ack.result()
+        assert stored(db) == []
+    with buffer(client, **options):
+        pass
+    assert [each["_id"] for each in stored(db)] == [0, 1, 2]
