@@ -22,6 +22,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from threading import Condition, Lock, Thread
 from time import monotonic
@@ -250,12 +251,11 @@ class Worker(Generic[ItemT, BatchT]):
         """Send batch after batch."""
         while (batch := self._next()) is not None:
             try:
-                Context().run(self._send, batch)
+                with suppress(SystemExit):  # (of a hook: it ends no thread that others wait for)
+                    Context().run(self._send, batch)
             finally:
                 with self._lock:
                     self._queue.over(batch)
-                    if self._until is None and self._queue.is_patient:
-                        self._until = monotonic() + self._max_delay
                     self._invite()
                     self._work.notify()
                     self._over.notify_all()

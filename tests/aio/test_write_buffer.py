@@ -53,7 +53,8 @@ def writes(commands: Any) -> list[str]:
 async def test_documents_are_stored_in_batches(client: Any, db: Any, commands: Any, delivery: Any) -> None:
     """A hundred documents are one command, and each acknowledgement tells its id."""
     async with buffer(client, delivery=delivery, **LATER) as buf:
-        acks = [await buf.insert(db.events, {"_id": number, "n": number * 2}) for number in range(100)]
+        events = db.events
+        acks = [await buf.insert(events, {"_id": number, "n": number * 2}) for number in range(100)]
         assert not any(ack.done for ack in acks)
         await buf.flush()
         assert [await ack.result() for ack in acks] == list(range(100))
@@ -580,6 +581,27 @@ async def test_who_finds_it_full_is_refused(client: Any, db: Any) -> None:
     assert [each["_id"] for each in await stored(db)] == [0, 1, 2, 3, 4, 6]
 
 
+class Stop(BaseException):
+    """What ends a program."""
+
+
+async def test_what_ends_the_program_in_the_middle_of_a_drop_takes_no_room(client: Any, db: Any) -> None:
+    """The newest was not accepted then; the oldest is dropped all the same."""
+
+    def stop(_: DeadLetter) -> None:
+        raise Stop
+
+    options: dict[str, Any] = {"max_items": 2, "max_waiting": 2, "when_full": "drop_oldest", "max_bytes": 10**6}
+    async with buffer(client, on_dead_letter=stop, **options, **LATER) as buf:
+        for number in range(2):
+            await buf.increment(db.counts, 1, {"n": 10**number})
+        with pytest.raises(Stop):
+            await buf.increment(db.counts, 1, {"n": 100})
+        await buf.increment(db.counts, 1, {"n": 1000})
+        assert (buf.stats.dropped, buf.stats.accepted) == (1, 3)
+    assert await stored(db, "counts") == [{"_id": 1, "n": 1010}]
+
+
 async def test_bytes_are_bounded_too(client: Any, db: Any) -> None:
     """One document is always taken, however large it is."""
     async with buffer(client, max_waiting_bytes=1000, when_full="reject", **LATER) as buf:
@@ -710,6 +732,24 @@ async def test_what_one_cannot_do_again_is_left_to_the_next(
         assert buf.stats.recovered == 6
     assert [each["_id"] for each in await stored(db)] == [1, 2, 3]
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_ledger_that_may_not_be_read_leaves_it_open_what_was_refused(
+    client: Any, db: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is known to be done, and is not done again; of what is in it, nothing more is known."""
+    await db.events.insert_one({"_id": 2})
+    await left_behind(client, db, tmp_path, monkeypatch, delivery="exactly_once")
+    letters: list[DeadLetter] = []
+    options: dict[str, Any] = {"spool": tmp_path, "ledger": db.ledger, "delivery": "exactly_once"}
+    fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}}
+    refused = {"failCommands": ["find"], "errorCode": 13, "namespace": db.ledger.full_name}
+    await client.admin.command({**fail, "data": refused})
+    async with buffer(client, on_dead_letter=letters.append, **options):
+        pass
+    assert [type(each.error) for each in letters] == [OutcomeUnknown] * 6
+    assert (await stored(db, "counts"))[0]["n"] == 3
+    assert [each["_id"] for each in await stored(db)] == [1, 2, 3]
 
 
 async def test_what_was_begun_in_a_transaction_is_ended_in_one(

@@ -7,6 +7,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from bson import ObjectId
+from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
@@ -15,8 +17,13 @@ from mongopatterns import (
     DeadLetter,
     Dropped,
     NotSent,
+    OutcomeUnknown,
     UsageError,
 )
+from mongopatterns._spool import Spool
+from mongopatterns.buffer import _items
+from mongopatterns.buffer._ack_async import AsyncAck
+from mongopatterns.buffer._items import Target
 
 EVERY = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 LATER: dict[str, Any] = {"max_delay": 60.0}  # (nothing is sent because of its age)
@@ -222,3 +229,96 @@ async def test_callers_share_a_journal(client: Any, db: Any, tmp_path: Any, fsyn
         assert [await ack for ack in acks] == list(range(100))
     assert list(tmp_path.iterdir()) == []
     assert len(await stored(db)) == 100
+
+
+@pytest.mark.parametrize("turns", range(7))
+async def test_who_gives_up_at_any_moment_takes_no_room(client: Any, db: Any, turns: int) -> None:
+    """Also one who was let in, and has not heard of it yet: all the room is there for those who come later."""
+    async with buffer(client, max_items=2, max_waiting=2, **LATER) as buf:
+        acks = [await buf.insert(db.events, {"_id": number}) for number in range(2)]
+        waiting = asyncio.ensure_future(buf.insert(db.events, {"_id": 2}))
+        while not acks[0].done:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        [came_in] = await asyncio.gather(waiting, return_exceptions=True)
+        for number in (3, 4, 5):
+            await asyncio.wait_for(buf.insert(db.events, {"_id": number}), timeout=30)
+    more = [] if isinstance(came_in, asyncio.CancelledError) else [2]
+    assert [each["_id"] for each in await stored(db)] == [0, 1, *more, 3, 4, 5]
+    assert buf.stats.accepted == 5 + len(more)
+
+
+async def test_who_waits_for_room_when_it_is_closed_is_told_so(client: Any, db: Any) -> None:
+    """What was accepted is stored; who has given up meanwhile is told nothing."""
+    buf = buffer(client, max_items=2, max_waiting=2, **LATER)
+    for number in range(2):
+        await buf.insert(db.events, {"_id": number})
+    waiting = [asyncio.ensure_future(buf.insert(db.events, {"_id": number})) for number in (2, 3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    await buf.close()
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in told] == [UsageError, asyncio.CancelledError]
+    assert [each["_id"] for each in await stored(db)] == [0, 1]
+
+
+async def test_a_close_in_the_middle_of_a_batch(client: Any, db: Any) -> None:
+    """What was acknowledged stays so; of the rest of the batch nobody knows."""
+    buf = buffer(client, **LATER)
+    first = await buf.insert(db.events, {"_id": 1})
+    second = await buf.update(db.events, 1, {"$set": {"a": 1}})
+    fail = {"configureFailPoint": "failCommand"}
+    blocked = {
+        "failCommands": ["update"],
+        "blockConnection": True,
+        "blockTimeMS": 3000,
+        "namespace": db.events.full_name,
+    }
+    await client.admin.command({**fail, "mode": {"times": 1}, "data": blocked})
+    flushing = asyncio.ensure_future(buf.flush())
+    assert await first == 1
+    await buf.close(timeout=0.05)
+    assert (first.error, type(second.error)) == (None, OutcomeUnknown)
+    await flushing
+    await client.admin.command({**fail, "mode": "off"})
+
+
+async def test_a_buffer_with_items_belongs_to_its_loop(client: Any, db: Any) -> None:
+    """Another loop is refused: it could not send what waits in this one."""
+    async with buffer(client, **LATER) as buf:
+        await buf.insert(db.events, {"_id": 1})
+
+        async def put() -> None:
+            await buf.insert(db.events, {"_id": 2})
+
+        with pytest.raises(UsageError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, put())
+    assert await stored(db) == [{"_id": 1}]
+
+
+async def test_those_who_come_first_open_the_spool_once(client: Any, db: Any, tmp_path: Any) -> None:
+    """Without a context, the first call does what is left there; those who come meanwhile wait for it."""
+    journal = Spool(tmp_path).journal()
+    left = _items.insert(AsyncAck, Target(db.events.full_name, db.events, db.codec_options), {"_id": 9}, ObjectId)
+    journal.accept([_items.record(left)])
+    for file in journal._files:
+        file.close()
+    buf = buffer(client, spool=tmp_path, **LATER)
+    await asyncio.gather(*(buf.insert(db.events, {"_id": number}) for number in range(3)))
+    assert (buf.stats.recovered, len(list(tmp_path.iterdir()))) == (1, 1)
+    await buf.close()
+    assert list(tmp_path.iterdir()) == []
+    assert [each["_id"] for each in await stored(db)] == [0, 1, 2, 9]
+
+
+async def test_who_gave_up_waiting_for_an_answer_is_not_told() -> None:
+    """Nor does it harm those who wait on, if the answer comes before anybody has noticed."""
+    ack = AsyncAck(Target("db.events", None, CodecOptions()), "insert", 1, b"", 1)
+    waiting = [asyncio.ensure_future(ack.result()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    ack.settle(None)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(told[0]), told[1]] == [asyncio.CancelledError, 1]

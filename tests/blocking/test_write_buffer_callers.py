@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ import pytest
 from bson import Decimal128, ObjectId
 from pymongo.errors import DuplicateKeyError, WriteError
 
-from mongopatterns import DeadLetter, Dropped, LimitExceeded, NotSent, UsageError, WriteBuffer
+from mongopatterns import DeadLetter, Dropped, LimitExceeded, NotSent, OutcomeUnknown, UsageError, WriteBuffer
+from mongopatterns._spool import Spool
+from mongopatterns.buffer._batches_sync import Batches
 
 EVERY = pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 LATER: dict[str, Any] = {"max_delay": 60.0}  # (nothing is sent because of its age)
@@ -228,3 +233,162 @@ def test_threads_end_with_the_buffer(client: Any, db: Any) -> None:
 def senders() -> list[str]:
     """Name the threads that send."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("mongopatterns-WriteBuffer")]
+
+
+class Interrupted(BaseException):
+    """What a signal brings."""
+
+
+@contextmanager
+def interrupting(when: Callable[[], Any], then: Callable[[], Any]) -> Iterator[None]:
+    """Have a signal interrupt this thread, which waits, as soon as something is true; and something else before it is.
+
+    Args:
+        when: Is asked by another thread.
+        then: Is done by this one, before it goes on.
+    """
+
+    def interrupt(*_: Any) -> None:
+        then()
+        raise Interrupted
+
+    def send() -> None:
+        until(when)
+        time.sleep(0.05)  # (a moment more, until it really waits)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("let_in", [False, True])
+def test_who_is_interrupted_while_it_waits_takes_no_room(client: Any, db: Any, let_in: bool) -> None:
+    """Whether there was room by then or not: all of it is there for those who come later."""
+    fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}}
+    where = {"failCommands": ["insert"], "namespace": db.events.full_name}
+    client.admin.command({**fail, "data": {**where, "blockConnection": True, "blockTimeMS": 500}})
+    with WriteBuffer(client, max_items=2, max_waiting=2, **LATER) as buffer:
+        acks = [buffer.insert(db.events, {"_id": number}) for number in range(2)]
+
+        def then() -> None:
+            assert not acks[0].done
+            if let_in:
+                until(lambda: acks[0].done and not buffer.stats.under_way)
+
+        with interrupting(lambda: buffer.stats.under_way == 2, then), pytest.raises(Interrupted):
+            buffer.insert(db.events, {"_id": 2})
+        for number in (3, 4, 5):
+            buffer.insert(db.events, {"_id": number})
+    assert [each["_id"] for each in stored(db)] == [0, 1, 3, 4, 5]
+    assert buffer.stats.accepted == 5
+
+
+def test_who_waits_for_room_when_it_is_closed_is_told_so(client: Any, db: Any) -> None:
+    """What was accepted is stored."""
+    fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}}
+    where = {"failCommands": ["insert"], "namespace": db.events.full_name}
+    client.admin.command({**fail, "data": {**where, "blockConnection": True, "blockTimeMS": 500}})
+    buffer = WriteBuffer(client, max_items=1, max_waiting=1, in_flight=1)
+    first = buffer.insert(db.events, {"_id": 1})
+    until(lambda: buffer.stats.under_way)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(buffer.insert, db.events, {"_id": 2})
+        time.sleep(0.05)
+        assert not first.done
+        buffer.close()
+        with pytest.raises(UsageError, match="closed"):
+            waiting.result()
+    assert stored(db) == [{"_id": 1}]
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_threads_share_a_journal(client: Any, db: Any, tmp_path: Path, fsync: bool) -> None:
+    """What was accepted is on disk; when everything is done, nothing is left there."""
+    with WriteBuffer(client, spool=tmp_path, fsync=fsync, **LATER) as buffer:
+        with ThreadPoolExecutor(8) as pool:
+            acks = list(pool.map(lambda number: buffer.insert(db.events, {"_id": number}), range(100)))
+        [path] = tmp_path.iterdir()
+        assert path.stat().st_size > 100 * 50
+        buffer.flush()
+        assert [ack.result() for ack in acks] == list(range(100))
+    assert list(tmp_path.iterdir()) == []
+    assert len(stored(db)) == 100
+
+
+def test_threads_that_come_first_open_the_spool_once(
+    client: Any, db: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a context, the first call does; those who come meanwhile wait for it."""
+    adopt, adopting = Spool.adopt, threading.Event()
+
+    def slow(spool: Spool) -> Any:
+        adopting.set()
+        time.sleep(0.1)
+        return adopt(spool)
+
+    monkeypatch.setattr(Spool, "adopt", slow)
+    buffer = WriteBuffer(client, spool=tmp_path, **LATER)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(buffer.insert, db.events, {"_id": 1})
+        assert adopting.wait(30)
+        second = pool.submit(buffer.insert, db.events, {"_id": 2})
+        assert {first.result().key, second.result().key} == {1, 2}
+    assert len(list(tmp_path.iterdir())) == 1
+    buffer.close()
+    assert stored(db) == [{"_id": 1}, {"_id": 2}]
+
+
+def test_what_is_under_way_when_it_is_closed_stays_on_disk(client: Any, db: Any, tmp_path: Path) -> None:
+    """It goes on, and is noted there when it is done."""
+    fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}}
+    where = {"failCommands": ["insert"], "namespace": db.events.full_name}
+    client.admin.command({**fail, "data": {**where, "blockConnection": True, "blockTimeMS": 500}})
+    buffer = WriteBuffer(client, spool=tmp_path, max_items=1)
+    ack = buffer.insert(db.events, {"_id": 1})
+    until(lambda: buffer.stats.under_way)
+    buffer.close(timeout=0.05)
+    assert (ack.done, len(list(tmp_path.iterdir()))) == (False, 1)
+    assert ack.result(30) == 1
+    buffer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("hook", ["on_dead_letter", "on_batch"])
+def test_a_function_that_ends_the_program_ends_no_thread_that_sends(client: Any, db: Any, hook: str) -> None:
+    """`sys.exit` in a thread of ours is not heard; others wait for what it sends."""
+    db.events.insert_one({"_id": 1})
+
+    def leave(_: Any) -> None:
+        sys.exit("this ends a program only in its main thread")
+
+    with WriteBuffer(client, in_flight=1, **{hook: leave}, **LATER) as buffer:
+        buffer.insert(db.events, {"_id": 1})
+        buffer.flush(30)
+        buffer.insert(db.events, {"_id": 2})
+        buffer.flush(30)
+    assert stored(db) == [{"_id": 1}, {"_id": 2}]
+
+
+def test_what_ends_a_batch_in_the_middle_leaves_nobody_waiting(
+    client: Any, db: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was acknowledged stays so; of the rest nobody knows, and the buffer goes on."""
+
+    def leave(_: Any, batch: Any) -> None:
+        batch.members[0].settle(None)
+        sys.exit("in the middle")
+
+    with WriteBuffer(client, in_flight=1, **LATER) as buffer:
+        acks = [buffer.insert(db.events, {"_id": number}) for number in range(2)]
+        with monkeypatch.context() as patch:
+            patch.setattr(Batches, "send", leave)
+            buffer.flush(30)
+        assert (acks[0].result(), type(acks[1].error)) == (0, OutcomeUnknown)
+        assert buffer.insert(db.events, {"_id": 3}).done is False
+    assert stored(db) == [{"_id": 3}]

@@ -380,3 +380,24 @@ async def test_nothing_holds_what_is_over() -> None:
     finally:
         gc.enable()
     assert puppet.ticks._open is None
+
+
+def test_another_loop_has_a_request_of_its_own() -> None:
+    """What one loop has begun to gather is sent by it, whatever another loop does meanwhile."""
+    puppet = Puppet()
+
+    async def begin() -> asyncio.Task[Any]:
+        task = asyncio.create_task(puppet.ask("a"))
+        await asyncio.sleep(0)
+        return task
+
+    one, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        begun = one.run_until_complete(begin())
+        assert other.run_until_complete(puppet.ask("b")) == ["b!"]
+        assert puppet.sent == [["b"]]
+        assert one.run_until_complete(begun) == ["a!"]
+    finally:
+        one.close()
+        other.close()
+    assert puppet.sent == [["b"], ["a"]]

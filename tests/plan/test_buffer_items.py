@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -84,3 +85,24 @@ def test_what_is_remembered_of_paths_is_little(monkeypatch: pytest.MonkeyPatch) 
         increment({f"path{number}": 1})
         assert len(known) <= 1024
     assert known
+
+
+def test_any_mapping_is_a_document() -> None:
+    """It is encoded, and so copied, at the call."""
+    assert insert(MappingProxyType({"_id": 1, "n": 2})).body == encode({"_id": 1, "n": 2})
+    assert RawBSONDocument(insert(MappingProxyType({"n": 2})).body)["n"] == 2
+
+
+@pytest.mark.parametrize("upsert", [1, None, "yes"])
+def test_upsert_is_true_or_false(upsert: Any) -> None:
+    """Nothing that is only like it: it would be kept on disk, and sent."""
+    with pytest.raises(UsageError, match="upsert: expected True or False"):
+        _items.update(Item, A, 1, {"$set": {"a": 1}}, key_field="_id", upsert=upsert)
+
+
+def test_what_came_of_an_item_is_said_once() -> None:
+    """What is said later changes nothing."""
+    item = insert({"_id": 1})
+    item.settle(None)
+    item.settle(ValueError("too late"))
+    assert (item.done, item.error) == (True, None)

@@ -152,6 +152,26 @@ def test_a_transaction_leaves_out_what_is_refused() -> None:
     assert errors(items) == [OK, OK, OK, DuplicateKeyError]
 
 
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (OperationFailure("not authorized", 13), OperationFailure),
+        (BulkWriteError({"writeErrors": [{"code": 13, "errmsg": "not authorized"}]}), BulkWriteError),
+        (ValueError("a hook has failed"), ValueError),
+    ],
+)
+def test_a_transaction_leaves_out_a_command_that_is_refused(error: Exception, meaning: type) -> None:
+    """All of it, where nothing is said of one operation; everything else is done."""
+    items = [insert(1), update(2), update(3)]
+    steps = exactly_once(batch_of(*items), 30)
+    attempt = next(steps)
+    attempt = steps.send(Failed(error, attempt.sends[1]))
+    assert [step.first.key for send in attempt.sends for step in send.steps] == [1]
+    with pytest.raises(StopIteration):
+        steps.send(None)
+    assert errors(items) == [OK, meaning, meaning]
+
+
 def test_a_transaction_is_tried_again() -> None:
     """As long as there is time, and once more; then nobody knows."""
     items = [insert(1)]

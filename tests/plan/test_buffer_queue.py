@@ -197,6 +197,44 @@ def test_the_oldest_is_found_by_who_asks_again_and_again() -> None:
     assert [one.take_oldest() for _ in range(5)] == [*items[3:], None]
 
 
+def test_who_no_longer_asks_for_the_oldest_keeps_no_list_of_them() -> None:
+    """Whoever asks once more is told the oldest all the same."""
+    one = queue(items=1, most=2)
+    items = add(one, item(1), item(2))
+    assert one.take_oldest() is items[0]
+    for number in range(3, 9):
+        one.over(cut(one))
+        items += add(one, item(number))
+    assert one.take_oldest() is items[-1]
+
+
+def test_what_waits_behind_something_else_is_merged_as_well() -> None:
+    """With what is right before it; and while the lane is under way, it is taken out like anything else."""
+    one = queue(items=1)
+    first, *others = add(one, item(1), *(item(1, {"$inc": {"n": n}}) for n in (1, 10, 100)))
+    batch = cut(one)
+    assert (batch.members, one.merged) == ([first], 2)
+    assert one.take_oldest() is others[0]
+    one.over(batch)
+    [step] = cut(one).waves[0][A]
+    assert (step.body, list(step.items)) == ({"$inc": {"n": 110}}, others[1:])
+
+
+def test_lanes_that_were_emptied_are_no_batch() -> None:
+    """What was taken out is not sent, and what may be sent only later is not sent instead."""
+    one = queue()
+    add(one, item(1))
+    one.hurry()
+    under_way = cut(one)
+    taken_out, later = add(one, item(2), item(1))
+    one.hurry()
+    assert one.take_oldest() is taken_out
+    assert one.is_due
+    assert one.cut() is None
+    one.over(under_way)
+    assert cut(one).members == [later]
+
+
 def test_what_is_merged_has_no_more_bytes_than_a_batch() -> None:
     """What is set adds up, and counts; numbers take the place of others."""
     one = queue(size=100)
@@ -284,8 +322,12 @@ def test_a_child_process_begins_anew() -> None:
     """What is there belongs to its parent, which alone will know what comes of it: nobody waits for it in the child."""
     one = queue(items=1)
     under_way, waiting, later = items = add(one, item(1), item(1), item(1, field="e"))
+    [known] = add(one, item(2, target=B))
     cut(one)
+    cut(one)
+    known.settle(None)
     one.forget()
+    assert known.error is None
     assert (one.there, one.items, one.cut()) == (0, 0, None)
     assert all(each.done for each in items)
     assert [type(each.error) for each in (under_way, waiting, later)] == [OutcomeUnknown] * 3

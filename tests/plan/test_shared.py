@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -237,3 +239,40 @@ def test_a_client_is_not_entered_while_it_is_made() -> None:
     with pytest.raises(UsageError, match="shared_client: it is entered while it is made"):
         shared.take("key", None, lambda: shared.take("key", None, Closing))
     assert len(shared) == 0
+
+
+def test_who_is_interrupted_while_another_makes_it_keeps_no_part() -> None:
+    """The one who makes it is the only one who has it then, and closes it."""
+    shared, making, go_on = Shared(), threading.Event(), threading.Event()
+    leases = []
+
+    def make() -> Closing:
+        making.set()
+        assert go_on.wait(30)
+        return Closing()
+
+    class Interrupted(BaseException):
+        """What a signal brings."""
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    def send() -> None:
+        time.sleep(0.05)  # (a moment, until the other one really waits)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    maker = threading.Thread(target=lambda: leases.append(shared.take("key", None, make)))
+    maker.start()
+    assert making.wait(30)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(Interrupted):
+            shared.take("key", None, Closing)
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+        go_on.set()
+        maker.join()
+    assert shared.give_back(leases[0], None) == "closed"

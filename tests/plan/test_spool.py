@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import zlib
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -271,3 +272,57 @@ def test_the_name_of_a_file_is_flushed_as_well(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "fsync", watched)
     Spool(tmp_path, fsync=fsync).journal().close()
     assert flushed == [True] * fsync
+
+
+def test_all_files_of_a_journal_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody holds one of them, none is taken, and the others are given back."""
+    monkeypatch.setattr(_spool, "_LARGEST", 100)
+    journal = Spool(tmp_path).journal()
+    for number in range(3):
+        journal.accept([{"n": number, "text": "x" * 100}])
+    left_behind(journal)
+    first, *_, last = sorted(tmp_path.iterdir())
+    held = _File.take(last)
+    assert held is not None
+    assert list(Spool(tmp_path).adopt()) == []
+    again = _File.take(first)
+    assert again is not None
+    again.close()
+    held.close()
+    assert [item["n"] for item in adopted(tmp_path).values()] == [0, 1, 2]
+
+
+def test_a_file_that_is_gone_is_nobodys(tmp_path: Path) -> None:
+    """Its process has done everything meanwhile."""
+    assert _File.take(tmp_path / "gone") is None
+
+
+def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    """No journal can be begun in it."""
+    spool = Spool(tmp_path / "spool")
+    (tmp_path / "spool").rmdir()
+    with pytest.raises(DeploymentError, match="cannot be written"):
+        spool.journal()
+
+
+def test_a_system_without_locks_has_no_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and does not do without them."""
+    monkeypatch.setattr(_spool, "fcntl", None)
+    with pytest.raises(DeploymentError, match="POSIX"):
+        Spool(tmp_path)
+
+
+def test_a_record_that_is_no_document_is_damaged(tmp_path: Path) -> None:
+    """Though its sum is right; so is the beginning of one."""
+    journal = Spool(tmp_path).journal()
+    journal.accept([{"n": 0}])
+    left_behind(journal)
+    [path] = tmp_path.iterdir()
+    wrong = b"no document"
+    with path.open("ab") as file:
+        file.write(_spool._HEAD.pack(_spool._MARK, len(wrong), zlib.crc32(wrong)) + wrong)
+        file.write(_spool._packed({"accept": 1})[:5])
+    [other] = Spool(tmp_path).adopt()
+    left = other.left()
+    assert (list(left.items.values()), left.damaged) == ([{"n": 0}], _spool._HEAD.size + len(wrong) + 5)
+    left_behind(other)

@@ -13,7 +13,7 @@ from pymongo.write_concern import WriteConcern
 from mongopatterns import _driver_async as driver
 from mongopatterns._driver import deadline, utc_now
 from mongopatterns.buffer._buffer_plan import BufferPlan
-from mongopatterns.buffer._outcomes import AlreadyDone, Attempt, Failed, Send
+from mongopatterns.buffer._outcomes import AlreadyDone, Attempt, Failed, Send, is_passing
 from mongopatterns.buffer._queue import Batch
 
 __all__ = ["AsyncBatches"]
@@ -93,7 +93,7 @@ class AsyncBatches:
             with deadline(self._plan.bounds.retry_for):
                 entry = await self._ledger.find_one({"_id": batch.id}) or {}
         except PyMongoError as error:
-            return error
+            return error if is_passing(error) else AlreadyDone(unread=error)
         return AlreadyDone(entry.get("refused", ()))
 
     async def _write(self, send: Send[Any], session: Any) -> None:

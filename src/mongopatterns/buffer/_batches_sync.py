@@ -15,7 +15,7 @@ from pymongo.write_concern import WriteConcern
 from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import deadline, utc_now
 from mongopatterns.buffer._buffer_plan import BufferPlan
-from mongopatterns.buffer._outcomes import AlreadyDone, Attempt, Failed, Send
+from mongopatterns.buffer._outcomes import AlreadyDone, Attempt, Failed, Send, is_passing
 from mongopatterns.buffer._queue import Batch
 
 __all__ = ["Batches"]
@@ -95,7 +95,7 @@ class Batches:
             with deadline(self._plan.bounds.retry_for):
                 entry = self._ledger.find_one({"_id": batch.id}) or {}
         except PyMongoError as error:
-            return error
+            return error if is_passing(error) else AlreadyDone(unread=error)
         return AlreadyDone(entry.get("refused", ()))
 
     def _write(self, send: Send[Any], session: Any) -> None:

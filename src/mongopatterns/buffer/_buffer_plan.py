@@ -156,8 +156,7 @@ class BufferPlan(Generic[ItemT]):
     def ended(self, batch: Batch[ItemT], error: BaseException) -> None:
         """Settle what is left of a batch that came to an end before its answers: nobody knows what comes of it."""
         for item in batch.members:
-            if not item.done:
-                item.settle(unknown(error))
+            item.settle(unknown(error))
 
     @property
     def stats(self) -> BufferStats:

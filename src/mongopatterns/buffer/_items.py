@@ -280,12 +280,7 @@ def _checked_key(key: Any, key_field: str, *, upsert: bool) -> Any:
         check_path("key_field", key_field)
     if upsert is not True and upsert is not False:
         raise UsageError("upsert", f"expected True or False, got {upsert!r:.100}")
-    try:
-        return key_value("key", key)
-    except RecursionError:
-        raise UsageError(
-            "key", f"is nested too deeply, or holds itself: a document has at most {MAX_LEVELS} levels"
-        ) from None
+    return key_value("key", key)
 
 
 def _check_paths(argument: str, paths: object) -> None:

@@ -210,11 +210,19 @@ class AlreadyDone(Exception):  # it is no error
 
     Attributes:
         refused: The places in the journal of what the server had refused then.
+        unread: Why nobody knows what that was.
     """
 
-    def __init__(self, refused: Sequence[int] = ()) -> None:
+    def __init__(self, refused: Sequence[int] = (), unread: BaseException | None = None) -> None:
         super().__init__()
         self.refused = refused
+        self.unread = unread
+
+    def meaning(self, item: Item) -> BaseException | None:
+        """Say what it means for an item of the batch: why it is not stored, or may not be."""
+        if self.unread is not None:
+            return unknown(self.unread)
+        return WriteError(_REFUSED) if item.place is not None and item.place in self.refused else None
 
 
 def exactly_once(
@@ -237,10 +245,11 @@ def exactly_once(
     left, pause, last = retry_for, 0.0, False
     while sends := [send for wave in waves for send in sends_of(wave)]:
         failed = yield Attempt(sends, max(left, _AGAIN), pause)
-        if failed is None or isinstance(failed.error, AlreadyDone):
-            refused = failed.error.refused if failed and isinstance(failed.error, AlreadyDone) else ()
+        if failed is None:
+            failed = Failed(AlreadyDone())
+        if isinstance(failed.error, AlreadyDone):
             for item in (item for send in sends for step in send.steps for item in step.items):
-                item.settle(WriteError(_REFUSED) if item.place is not None and item.place in refused else None)
+                item.settle(failed.error.meaning(item))
             return
         pause = 0.0
         if is_passing(failed.error) and (insistent or not last):

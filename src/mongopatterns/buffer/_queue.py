@@ -414,8 +414,8 @@ class Queue(Generic[ItemT]):
         """Be empty: what is there belongs to another process, which alone will know what comes of it."""
         under_way = [item for batch in self._under_way for item in batch.members]
         for item in [*under_way, *self._all_waiting()]:
-            if not item.done:  # (no lock is taken, which somebody may have held in the other process)
-                Item.settle(item, OutcomeUnknown("it was accepted by another process, of which this one is a fork"))
+            # (No lock is taken, which somebody may have held in the other process.)
+            Item.settle(item, OutcomeUnknown("it was accepted by another process, of which this one is a fork"))
         self._under_way.clear()
         self._oldest = None
         self._targets.clear()
