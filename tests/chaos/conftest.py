@@ -197,7 +197,7 @@ class Load:
         self.faults += 1
         answered = Counter({name: len(log.told) for name, log in self.logs.items()})
         await asyncio.to_thread(fault)
-        await asyncio.to_thread(self.server.wait_for_primary)
+        await asyncio.to_thread(self.server.wait_for_primary, 60)  # (a busy machine elects slowly)
 
         async def all_answered() -> None:
             while any(len(self.logs[name].told) < answered[name] + number for name, number in least.items()):
