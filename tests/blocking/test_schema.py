@@ -17,7 +17,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from bson.son import SON
 from pydantic import BaseModel, Field
-from pymongo.errors import DuplicateKeyError, WriteError
+from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
 from mongopatterns import (
     CappedSetSpec,
@@ -558,6 +558,18 @@ def test_where_the_server_takes_no_second_one_the_old_one_goes_first(db: Any, ol
     assert not bound.plan()
 
 
+def test_a_unique_index_that_deletes_is_replaced_by_one_that_does_not(db: Any) -> None:
+    """The old one goes first, and the plan says what is taken until the new one is there."""
+    db.c.create_index("a", unique=True, expireAfterSeconds=5)
+    bound = schema(db, CollectionSpec("c", indexes=[Index("a", unique=True)]))
+    plan = bound.plan()
+    assert kinds(plan) == ["replace index"]
+    assert "nothing is deleted by it any more, and equal values are taken" in plan.changes[0].risk
+    bound.apply(plan)
+    (index,) = listed(db, "c").values()
+    assert index == {"key": SON({"a": 1}), "unique": True}
+
+
 def test_an_index_is_known_by_what_it_does(db: Any) -> None:
     """An index under any name is the one of the spec; a name that the spec gives and that is another is told."""
     db.c.create_index(
@@ -924,6 +936,58 @@ def test_what_goes_for_what_another_takes_away_is_stored_again(db: Any, client: 
     assert call.result.removed == ()
     stored = db.c.with_options(codec_options=CodecOptions(document_class=RawBSONDocument))
     assert stored.find_one({"_id": 1}).raw == raw
+
+
+def removed_for_what_is_gone(db: Any, document: dict[str, Any]) -> tuple[Schema, Any, list[Any]]:
+    """Let a merger remove a document for one that another call takes away: return what it is answered to its look."""
+    db.c.insert_many([{"_id": 0, "a": 1}, document])
+    bound = schema(db, CollectionSpec("c"))
+    call = bound._plan.merge_duplicates("c", Index("a", unique=True), keep=[("_id", 1)], limit=1)
+    answers = None
+    while (steps := bound._plan.again(call, answers)) and "findAndModify" not in steps[0].command:
+        answers = [bound._send(step) for step in steps]
+    looks = bound._plan.again(call, [bound._send(step) for step in steps])
+    db.c.delete_one({"_id": 0})
+    return bound, call, [bound._send(look) for look in looks]
+
+
+def test_what_others_have_stored_meanwhile_is_theirs(db: Any) -> None:
+    """If another document has the `_id` of one that is to be stored again, it stays as it is."""
+    bound, call, answers = removed_for_what_is_gone(db, {"_id": 1, "a": 1})
+    db.c.insert_one({"_id": 1, "a": 1, "theirs": True})
+    while steps := bound._plan.again(call, answers):
+        answers = [bound._send(step) for step in steps]
+    assert call.result.removed == ()
+    assert db.c.find().to_list(None) == [{"_id": 1, "a": 1, "theirs": True}]
+
+
+def test_what_cannot_be_stored_again_is_an_error(db: Any) -> None:
+    """If an index that was built meanwhile does not take the document, the caller is told what the server says."""
+    bound, call, answers = removed_for_what_is_gone(db, {"_id": 1, "a": 1, "place": "nowhere"})
+    db.c.create_index([("place", "2dsphere")])
+    (storing,) = bound._plan.again(call, answers)
+    assert storing.command["insert"] == "c"
+    with pytest.raises(OperationFailure, match="geo keys") as refused:
+        bound._plan.again(call, [bound._send(storing)])
+    assert refused.value.code == refused.value.details["code"]
+    assert db.c.count_documents({}) == 0
+
+
+def test_documents_that_are_too_large_for_one_answer(db: Any, commands: Any) -> None:
+    """What does not fit into an answer is read in further rounds, and no cursor is left open."""
+    filler = "x" * 2_000_000
+    for number in range(12):
+        db.c.insert_one({"_id": number, "a": 1, "filler": filler})
+    index = Index("a", unique=True, where={"a": 1})
+    commands.clear()
+    merged = schema(db, CollectionSpec("c")).merge_duplicates("c", index, keep=[("_id", 1)])
+    assert merged
+    assert sorted(one["_id"] for one in merged.removed) == list(range(1, 12))
+    assert db.c.distinct("_id") == [0]
+    assert "killCursors" in commands.names
+    stages = [{"$currentOp": {"allUsers": True, "idleCursors": True}}, {"$match": {"ns": f"{db.name}.c"}}]
+    answer = db.client.admin.command({"aggregate": 1, "pipeline": stages, "cursor": {}})
+    assert [one for one in answer["cursor"]["firstBatch"] if one["type"] == "idleCursor"] == []
 
 
 def test_mergers_that_keep_what_others_remove_lose_nothing(db: Any) -> None:

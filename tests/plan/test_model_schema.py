@@ -182,6 +182,18 @@ def unknown(value: Any) -> Missing:  # type: ignore[name-defined]  # noqa: F821
     return value
 
 
+def short_or_number(value: int) -> int | Annotated[str, Field(max_length=3)]:
+    return value
+
+
+def letter(value: Any) -> Literal["a", "b"]:
+    return "a" if value else "b"
+
+
+def naive(value: dt.datetime) -> NaiveDatetime:
+    return value.replace(tzinfo=None)
+
+
 class Pair(BaseModel, Generic[T]):
     one: T
     other: T
@@ -370,6 +382,12 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[str, Field(max_length=3), AfterValidator(as_text)],
      {"bsonType": "string", "maxLength": 3}, ["custom-validator"]),
     (Annotated[int, AfterValidator(unknown)], {"bsonType": WHOLE}, ["custom-validator"]),
+    (Annotated[int, AfterValidator(short_or_number)],
+     {"anyOf": [{"bsonType": WHOLE}, {"bsonType": "string", "maxLength": 3}]}, ["custom-validator"]),
+    (Annotated[int, AfterValidator(letter)], {"enum": ["a", "b"]}, ["custom-validator"]),
+    (Annotated[str, AfterValidator(letter)], {"bsonType": "string"}, ["custom-validator"]),
+    (Annotated[Any, AfterValidator(letter)], {}, ["custom-validator"]),
+    (Annotated[AwareDatetime, AfterValidator(naive)], {"bsonType": "date"}, ["custom-validator"]),
     (Annotated[Any, PlainValidator(abs)], {}, ["custom-validator"]),
     (Annotated[int, PlainValidator(abs)], {"bsonType": WHOLE}, ["custom-validator"]),
     (Annotated[StoredDecimal, Field(multiple_of=2)], DECIMAL, ["custom-validator"]),
@@ -379,6 +397,8 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[int, PlainSerializer(lambda value: value)], {}, ["custom-serializer"]),
     (Annotated[int | None, PlainSerializer(hex, return_type=str, when_used="unless-none")],
      {"bsonType": ["string", "null"]}, ["custom-serializer"]),
+    (Annotated[NaiveDatetime, PlainSerializer(str, return_type=str, when_used="unless-none")],
+     {"bsonType": ["string", "null"]}, ["custom-serializer"]),
     (Annotated[int, PlainSerializer(str, when_used="json")], {"bsonType": WHOLE}, []),
     (Annotated[int, WrapSerializer(lambda value, handler: handler(value), return_type=int)],
      {"bsonType": WHOLE}, ["custom-serializer"]),
@@ -387,6 +407,8 @@ UNSAID: list[tuple[Any, Any, list[str]]] = [
     (Annotated[str, AfterValidator(str.strip), Field(pattern="^a")],
      {"bsonType": "string", "pattern": "^a"}, ["custom-validator"]),
     (Annotated[str, CleanText(max_length=3), StringConstraints(to_lower=True)], {"bsonType": "string"}, ["steps"]),
+    (Annotated[str, AfterValidator(str.strip), StringConstraints(to_lower=True)],
+     {"bsonType": "string"}, ["custom-validator"]),
     (Annotated[str, CleanText(max_length=3), Field(pattern="^a"), Field(pattern="b$")],
      {"bsonType": "string", "maxLength": 3, "pattern": "^a"}, ["steps"]),
     (UUID4, {"bsonType": "binData"}, ["uuid-version"]),
@@ -913,6 +935,10 @@ def test_lengths_of_what_has_none_are_not_said() -> None:
         ({"maximum": Decimal128("1.5"), "exclusiveMaximum": True}, Decimal128("1.5"), False),
         ({"maximum": 2}, 2, True),
         ({"multipleOf": 2}, 3, False),
+        ({"minimum": 1}, Decimal128("NaN"), False),
+        ({"multipleOf": 2}, Decimal128("Infinity"), False),
+        ({"pattern": "^a"}, "ab", True),
+        ({"pattern": "("}, "(", False),
         ({"maxLength": 1}, "ab", False),
         ({"anyOf": [{"bsonType": "int"}]}, "a", False),
     ],

@@ -250,6 +250,16 @@ def test_a_server_that_is_too_old() -> None:
         plan(Server({}, {}, wire=9), CollectionSpec("c"))
 
 
+@pytest.mark.parametrize("name", ["hello", "listCollections", "listIndexes"])
+def test_what_the_server_does_not_tell_is_an_error(name: str) -> None:
+    """Whoever may not read what is there plans nothing: the refusal is raised as it is."""
+    refusal = OperationFailure("not authorized", 13)
+    server = Server({"c": {"options": {}}}, {}, **{name: refusal})
+    with pytest.raises(OperationFailure) as caught:
+        plan(server, CollectionSpec("c", indexes=[Index("a")]))
+    assert caught.value is refusal
+
+
 def test_eight_at_a_time() -> None:
     """However many collections there are, eight commands are under way at once."""
     specs = [CollectionSpec(f"c{number}") for number in range(20)]
@@ -265,6 +275,20 @@ def test_an_index_that_began_to_be_unique_and_is_not_to_be() -> None:
     assert change.commands[0]["index"] == {"name": "a_1", "prepareUnique": False}
     (change,) = plan(server, CollectionSpec("c", indexes=[Index("a", unique=True)])).changes
     assert change.commands[-1]["index"] == {"name": "a_1", "unique": True}
+
+
+def test_who_replaces_a_unique_index_is_told_what_is_taken_meanwhile() -> None:
+    """The server takes no second index on the same keys: until the new one is built, nothing is unique or deleted."""
+    stored = {"key": {"a": 1}, "name": "a_1", "unique": True, "expireAfterSeconds": 5}
+    server = Server({"c": {"options": {}}}, {"c": [stored]})
+    (change,) = plan(server, CollectionSpec("c", indexes=[Index("a", unique=True)])).changes
+    assert change.kind.value == "replace index"
+    assert [next(iter(command)) for command in change.commands] == ["dropIndexes", "createIndexes"]
+    assert "queries read more, and nothing is deleted by it any more, and equal values are taken" in change.risk
+    server.indexes["c"] = [{"key": {"a": 1}, "name": "a_1", "expireAfterSeconds": 5}]
+    (change,) = plan(server, CollectionSpec("c", indexes=[Index("a")])).changes
+    assert change.kind.value == "replace index"
+    assert "equal values are taken" not in change.risk
 
 
 def test_an_index_that_is_being_built_is_waited_for() -> None:
@@ -481,13 +505,17 @@ def test_a_long_build_is_watched() -> None:
 
 
 def test_who_may_not_look_is_told_of_the_beginning_and_the_end() -> None:
-    """Where the server does not tell how far it is, it is asked once."""
+    """Where the server does not tell how far it is, it is asked once, however long the build takes."""
     told: list[SchemaProgress] = []
-    server = Server({"c": {"options": {}}}, {}, aggregate=OperationFailure("not authorized", 13))
+    server = Server({"c": {"options": {}}}, {}, aggregate=[OperationFailure("not authorized", 13)])
     call = planner(CollectionSpec("c", indexes=[Index("a")])).apply(
         None, drop_unknown=False, drop=True, on_progress=told.append
     )
-    server.run(call)
+    answers: Any = None
+    while steps := SchemaPlanner.again(call, answers):
+        # (what watches a build comes to its end before the build does)
+        answers = [server.answer(step) for step in reversed(steps)][::-1]
+    assert server.answers["aggregate"] == []
     assert [one.state for one in told] == ["started", "done"]
 
 

@@ -51,6 +51,10 @@ def only(*specs: Any) -> CollectionSpec:
         ({"timeseries": SERIES, "indexes": [Index("a", where={"$or": [{"b": {"$type": "int"}}]})]}, "cannot ask 'b'"),
         ({"timeseries": SERIES, "indexes": [Index("a", where={"ts": {"$gt": 1}})]}, "cannot ask 'ts'"),
         (
+            {"timeseries": SERIES, "indexes": [Index("a", where={"$and": [{"meta.a": 1}, {"c": 1}], "b": None})]},
+            "cannot ask 'b'",
+        ),
+        (
             {"timeseries": SERIES, "indexes": [Index("a", where={"b": 1}, collation={"locale": "en"})]},
             "a filter or a collation",
         ),

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from beanie import Document, init_beanie
+from motor import motor_asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, InsertOne, MongoClient
 
 from mongopatterns import AsyncCounter, Counter, CounterSpec
 from mongopatterns.errors import RepeatedCommands
 from mongopatterns.testing import CommandWatcher, n_plus_one_guard, race, race_threads
+from mongopatterns.testing import _call_sites as call_sites
 from mongopatterns.testing import _guard as implementation
 from mongopatterns.testing._call_sites import _DEPTH, UNKNOWN, CallSites, readable
 
@@ -317,6 +319,35 @@ async def test_a_loop_in_another_thread(mongopatterns_server: EmbeddedMongo, mon
     assert sites(motors) == {UNKNOWN: 1}  # (and not the place of the call before it, in this thread)
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "is_known"),
+    [
+        ("motor.frameworks.asyncio", "run_on_executor", True),
+        ("motor.frameworks.asyncio", "get_event_loop", False),
+        ("motorway.frameworks", "run_on_executor", False),
+    ],
+)
+def test_a_place_is_known_while_motor_hands_a_call_over(module: str, name: str, is_known: bool) -> None:
+    """It comes when that function of Motor's is called and goes when it returns; what else is called leaves none."""
+    space: dict[str, Any] = {"__name__": module}
+    source = f"import sys\ndef {name}(see):\n    return see(sys._getframe())"
+    exec(compile(source, motor_asyncio.__file__, "exec"), space)
+
+    def see(frame: Any) -> list[str]:
+        places = []
+        for event in ("c_call", "call", "c_return", "return"):  # (in the way of Python with a function that profiles)
+            call_sites._on_call(frame, event, None)
+            places.append(call_sites._handed_over.get())
+        return places
+
+    def application() -> Any:
+        return space[name](see)
+
+    found = contextvars.copy_context().run(application)
+    known = place(application, 1) if is_known else UNKNOWN
+    assert found == [UNKNOWN, known, known, UNKNOWN]
+
+
 async def test_a_profiler_keeps_its_place(mongopatterns_server: EmbeddedMongo, mongopatterns_db_name: str) -> None:
     """Where a profiler runs, Motor's places are unknown, and the profiler goes on."""
     motor: Any = AsyncIOMotorClient(mongopatterns_server.uri, event_listeners=[CommandWatcher()])
@@ -379,12 +410,12 @@ async def test_a_thread_is_left_as_it_was(aclient: Any, nested: bool) -> None:
 def test_another_thread_cannot_close(client: Any) -> None:
     """A guard that is left in another thread ends there; the thread that entered it is not touched from outside."""
     depth = sys.get_coroutine_origin_tracking_depth()
-    call_sites = CallSites(client)
-    thread = threading.Thread(target=call_sites.close)
+    sites_of_client = CallSites(client)
+    thread = threading.Thread(target=sites_of_client.close)
     thread.start()
     thread.join()
     assert sys.get_coroutine_origin_tracking_depth() >= _DEPTH
-    call_sites.close()
+    sites_of_client.close()
     assert sys.get_coroutine_origin_tracking_depth() == depth
 
 

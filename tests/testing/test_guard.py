@@ -330,6 +330,19 @@ async def test_a_fixture_may_hold_the_guard(aclient: Any, mongopatterns_db_name:
     assert list(guard.counts.values()) == [1]
 
 
+def test_a_block_that_is_left_twice_ends_once(client: MongoClient[dict[str, Any]], mongopatterns_db_name: str) -> None:
+    """Leaving a block again judges again and ends nothing else: a guard around it goes on as before."""
+    users = client[mongopatterns_db_name]["users"]
+    with n_plus_one_guard(client, repeats=5) as outer:
+        with n_plus_one_guard(client, repeats=1) as inner:
+            users.find_one({"_id": 1})
+        inner.__exit__(None, None, None)
+        users.find_one({"_id": 2})
+    assert list(inner.counts.values()) == [1]
+    assert list(outer.counts.values()) == [2]
+    assert [len(places) for places in outer.sites.values()] == [2]
+
+
 def test_the_number_of_shapes_is_bounded(
     client: MongoClient[dict[str, Any]], mongopatterns_db_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

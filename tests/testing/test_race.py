@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import sys
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pymongo import AsyncMongoClient
 
 from mongopatterns.errors import UsageError
 from mongopatterns.testing import EmbeddedMongo, RaceReport, race, race_processes, race_threads
+from mongopatterns.testing import _race as tasks_and_threads
 from mongopatterns.testing import _race_processes as processes
 
 if TYPE_CHECKING:
@@ -91,6 +93,26 @@ async def test_errors_are_collected_and_can_be_raised() -> None:
         assert caught.value.__notes__ == [note]
     else:
         assert str(caught.value.__cause__) == note
+
+
+async def test_on_python_310_the_cause_says_how_many_calls_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors have no notes there: the cause has the note's text, unless the error has a cause already."""
+
+    async def call(i: int) -> None:
+        if i == 0:
+            raise KeyError(i)
+        raise KeyError(i) from ValueError("its own")
+
+    report = await race(call, times=2, concurrency=1)
+    monkeypatch.setattr(tasks_and_threads, "sys", SimpleNamespace(version_info=(3, 10)))
+    with pytest.raises(KeyError) as caught:
+        report.raise_errors()
+    assert caught.value is report.errors[0][1]
+    assert repr(caught.value.__cause__) == repr(RuntimeError("call 0, the first of 2 that failed in a race of 2"))
+    assert not hasattr(caught.value, "__notes__")
+    with pytest.raises(KeyError) as caught:
+        replace(report, errors=report.errors[1:]).raise_errors()
+    assert repr(caught.value.__cause__) == repr(ValueError("its own"))
 
 
 class Awkward:
@@ -385,6 +407,45 @@ def test_arguments_that_cannot_travel() -> None:
         race_processes("json:dumps", args=(lambda: 1,))
     with pytest.raises(UsageError, match="processes"):
         race_processes("json:dumps", processes=0)
+
+
+class Fickle:
+    """A value that can be pickled once."""
+
+    def __init__(self) -> None:
+        self.pickled = 0
+
+    def __reduce__(self) -> Any:
+        self.pickled += 1
+        if self.pickled > 1:
+            raise pickle.PicklingError("it travels no more")
+        return Fickle, ()
+
+
+def test_a_process_that_cannot_be_started_ends_the_race() -> None:
+    """Whatever keeps a process from being started is raised as it is, and no process stays."""
+    with pytest.raises(pickle.PicklingError, match="travels no more"):
+        race_processes("json:dumps", times=2, processes=2, args=(Fickle(),))
+    assert not [child for child in multiprocessing.active_children() if child.name.startswith("SpawnProcess")]
+
+
+@pytest.mark.usefixtures("racing")
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("NUMBER", "TypeError: NUMBER is a int, not a function"),
+        ("nothing", "AttributeError: module 'racing_module' has no attribute 'nothing'"),
+    ],
+)
+def test_one_process_says_why_it_cannot_begin(name: str, problem: str) -> None:
+    """Instead of that it is ready, a process says what is wrong with the function, and is done."""
+    ours, theirs = multiprocessing.Pipe()
+    processes._work(theirs, ("racing_module", name), range(1), (), 1)
+    theirs.close()
+    assert ours.recv() == problem
+    with pytest.raises(EOFError):
+        ours.recv()
+    ours.close()
 
 
 @pytest.mark.usefixtures("racing")

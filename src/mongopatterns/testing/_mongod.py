@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 from mongopatterns.errors import DeploymentError
 from mongopatterns.testing._watchdog import is_ours, signal_group
@@ -255,6 +255,5 @@ def _close_in_child() -> None:
         watchdog.close()
 
 
-_register: Callable[..., Any] | None = getattr(os, "register_at_fork", None)
-if _register is not None:
-    _register(after_in_child=_close_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_close_in_child)

@@ -250,10 +250,10 @@ def run_threads(call: Callable[[int], T], indices: Iterable[int], concurrency: i
     def work() -> None:
         try:
             barrier.wait()
-            while todo:
+            while True:
                 try:
                     index = todo.popleft()
-                except IndexError:  # Another thread took the last one.
+                except IndexError:  # One of the threads took the last one.
                     return
                 done.append(_timed(call, index))
         except threading.BrokenBarrierError:
