@@ -379,6 +379,21 @@ def test_ten_thousand_keys_are_the_bound(db: Any, commands: Any) -> None:
     assert commands.names == ["aggregate"]
 
 
+def test_many_keys_never_tell_of_another_one(db: Any) -> None:
+    """Where a collation or an array matches another key than the one asked for, peek_many raises, and peek tells."""
+    loose = db.create_collection("loose", collation={"locale": "en", "strength": 2})
+    loose.insert_one({"_id": "Alice", "q": {"hour": {"end": END, "used": 3}}})
+    db.lists.insert_one({"_id": 1, "key": ["a", "b"], "q": {"hour": {"end": END, "used": 3}}})
+    for collection, spec, key in (
+        (loose, one(Window.hour(10)), "alice"),
+        (db.lists, one(Window.hour(10), key_field="key"), "a"),
+    ):
+        quota = Quota(collection, spec)
+        assert quota.peek(key, now=NOON).used == {"hour": 3}
+        with pytest.raises(StateError, match="is another one: peek at one key at a time"):
+            quota.peek_many([key], now=NOON)
+
+
 def test_one_malformed_state_among_many_is_named(db: Any) -> None:
     """The StateError of peek_many names the document."""
     db.quotas.insert_many([{"_id": "a"}, {"_id": "b", "q": "text"}])
@@ -659,6 +674,20 @@ def calls(quota: Any, token: str) -> dict[str, Callable[[], Any]]:
         "peek": lambda: quota.peek("a", now=NOON),
         "peek_many": lambda: quota.peek_many(["a"], now=NOON),
     }
+
+
+def test_a_window_that_is_the_least_value_is_none(db: Any) -> None:
+    """A MinKey sorts before null: such a window counts as one that was never used, and the next charge begins it."""
+    quota = Quota(db, one(Window.hour(10, rollover=Rollover(20)), Window.day(None)))
+    day = {"end": NOON + DAY, "used": 3}
+    db.quotas.insert_one({"_id": "a", "q": {"at": NOON, "hour": MinKey(), "day": day}})
+    for seen in (quota.peek("a", now=NOON), quota.spec.read(db.quotas.find_one(), now=NOON)):
+        assert (seen.used, seen.banked["hour"]) == ({"hour": 0, "day": 3}, 0)
+    refused = quota.consume("a", 11, now=NOON)
+    assert (bool(refused), refused.remaining) == (False, {"hour": 10, "day": None})
+    assert quota.consume("a", 10, now=NOON).used == {"hour": 10, "day": 13}
+    hour = db.quotas.find_one()["q"]["hour"]
+    assert hour == {"end": END.replace(tzinfo=None), "used": 10, "bank": 0}
 
 
 @pytest.mark.parametrize("once", ["job", "a job b", 5, True, END, {}, {"job": 1}, MinKey()], ids=repr)

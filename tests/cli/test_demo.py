@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import datetime as dt
 import importlib
 import signal
 import subprocess
@@ -17,13 +19,18 @@ import pytest
 
 from mongopatterns import cli
 from mongopatterns.cli import _demo, _rows, scenarios
-from mongopatterns.cli._rows import read_rows
+from mongopatterns.cli._rows import Row, read_rows
 from mongopatterns.cli._stage import CommandCount, Setting
 from mongopatterns.cli._stage_async import AsyncStage
-from mongopatterns.cli.scenarios import rollover_async, seats_async
+from mongopatterns.cli._stage_sync import Stage
+from mongopatterns.cli.scenarios import Outcome, _service_async, _service_sync, rollover_async, seats_async
+from mongopatterns.cli.scenarios._service import events_of
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
+    from pymongo.database import Database
+
+    from mongopatterns.testing import EmbeddedMongo
 
     from .conftest import CrewsReplayed, Demo
 
@@ -144,6 +151,53 @@ def test_the_speed_is_told_by_the_baseline_of_the_scenario(on_server: Demo) -> N
         assert base["speed"] == 1
         for version in scenario["versions"]:
             assert version["speed"] == pytest.approx(base["seconds"] / version["seconds"], rel=0.05, abs=0.01)
+
+
+def test_a_scenario_about_all_flights_takes_them_all_unless_fewer_were_asked_for(
+    on_server: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --rows it is about every flight that there is, and the others about the first ones."""
+    monkeypatch.setattr(_demo, "_FLIGHTS", 30)
+    monkeypatch.setattr(_demo, "_ALL_FLIGHTS", 70)
+    for rows, used in (("30", 70), ("31", 31)):
+        run = on_server("--rows", rows, "--scenario", "delays")
+        assert run.json["rows"] == int(rows)
+        assert run.json["scenarios"][0]["caption"].startswith(f"All {used} flights")
+        assert run.versions["delays", "primitive"]["exact"]
+
+
+def played(name: str, version: str, setting: Setting, db: Database[Row]) -> tuple[Any, Outcome]:
+    """Play a version of a scenario; return what its callers were told, and what came of it."""
+    scenario = scenarios.find(name, asynchronous=setting.driver != "sync")
+    told = _demo._play(getattr(scenario, version), setting).told
+    return told, scenario.judge(setting.flights, told, db)
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "sync"])
+@pytest.mark.parametrize("version", ["by_hand", "primitive"])
+def test_a_day_without_flights_is_no_figure_of_the_dashboard(
+    mongopatterns_server: EmbeddedMongo, mongopatterns_db: Database[Row], driver: Any, version: str
+) -> None:
+    """A report has a row for each day, also for one without flights, which the dashboard does not show."""
+    flights = read_rows(3).flights
+    later = {"day": flights[2]["day"] + 2, "time_hour": flights[2]["time_hour"] + dt.timedelta(days=2)}
+    flights = [*flights[:2], {**flights[2], **later}]
+    mongopatterns_db["year"].insert_many([{**flight, "_id": place} for place, flight in enumerate(flights)])
+    setting = Setting(mongopatterns_server.uri, mongopatterns_db.name, flights, 1, driver)
+    told, outcome = played("delays", version, setting, mongopatterns_db)
+    assert {day.day: number for (part, day), number in told.items() if part == "day"} == {1: 2, 3: 1}
+    assert outcome.exact
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "sync"])
+def test_the_usual_quota_refuses_who_comes_too_late(
+    mongopatterns_server: EmbeddedMongo, mongopatterns_db: Database[Row], driver: Any
+) -> None:
+    """It has a limit like the others: with one call at a time as many get in as it says."""
+    setting = Setting(mongopatterns_server.uri, mongopatterns_db.name, read_rows(7).flights, 1, driver)
+    told, outcome = played("hot_key", "usual", setting, mongopatterns_db)
+    assert told == outcome.stored == outcome.should == 4
+    assert outcome.exact
 
 
 def test_only_the_chosen_scenarios_run_each_once(on_server: Demo) -> None:
@@ -276,6 +330,13 @@ def test_the_command_without_its_libraries_says_what_to_install(
     assert 'pip install "mongopatterns[demo]"' in line
 
 
+def test_a_part_of_the_package_that_is_missing_is_no_library_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation that is broken is told as it is: no extra would mend it."""
+    monkeypatch.setitem(sys.modules, "mongopatterns.cli._app", None)
+    with pytest.raises(ModuleNotFoundError, match=r"mongopatterns\.cli\._app"):
+        cli.main()
+
+
 def test_the_command_is_installed_under_its_name(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     """`mongopatterns --help` lists the demo."""
     monkeypatch.setattr(sys, "argv", ["mongopatterns", "--help"])
@@ -319,6 +380,85 @@ async def test_a_version_stops_at_its_first_error() -> None:
     with pytest.raises(ConnectionError, match="gone"):
         await stage.for_each(fail, list(range(1000)))  # type: ignore[arg-type]
     assert len(calls) <= 4
+    assert await stage.for_each(fail, []) == []
+
+
+def test_a_version_of_threads_stops_at_its_first_error() -> None:
+    """When a call fails, those that have not begun are not made, on threads, too; of no rows nothing comes."""
+    calls: list[int] = []
+
+    def fail(row: Any) -> None:
+        calls.append(row)
+        raise ConnectionError("gone")
+
+    setting = Setting(uri="", database="", flights=(), concurrency=4, driver="sync")
+    stage = Stage(db=None, flights=(), setting=setting, count=CommandCount())  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError, match="gone"):
+        stage.for_each(fail, list(range(1000)))  # type: ignore[arg-type]
+    assert 1 <= len(calls) <= 4
+    assert stage.for_each(fail, []) == []
+
+
+# The service that is killed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["async", "sync"])
+def test_a_service_that_fails_is_an_error(side: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A process that ends by itself, and not well, before it has accepted what it was to, is no result."""
+    events = importlib.import_module(f"{scenarios.__name__}.events_{side}")
+    arguments = ["one_by_one", "mongodb://:::/", "app", "sync", "1", "", "5"]
+    with pytest.raises(RuntimeError, match="the service has failed: one_by_one"):
+        events.run(arguments, {"0 departed"}, CommandCount())
+    assert "Traceback" in capfd.readouterr().err  # (it says itself what was wrong)
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "sync"])
+def test_a_service_waits_to_be_killed_when_it_has_accepted_enough(
+    mongopatterns_server: EmbeddedMongo, mongopatterns_db: Database[Row], driver: str
+) -> None:
+    """It does nothing more then, for as long as somebody may still kill it."""
+    flights = read_rows(10).flights
+    mongopatterns_db["flights"].insert_many([{**flight, "_id": place} for place, flight in enumerate(flights)])
+    end, number = 7, len(events_of(flights))
+    arguments = ["one_by_one", mongopatterns_server.uri, mongopatterns_db.name, driver, "1", "", str(end)]
+    command = [sys.executable, "-m", "mongopatterns.cli.scenarios._service_main", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdin is not None
+        assert service.stdout is not None
+        service.stdin.write("\n")
+        service.stdin.flush()
+        accepted = [service.stdout.readline().partition("\t")[0] for _ in range(end)]
+        assert accepted == [event["_id"] for event in events_of(flights)[:end]]
+        with pytest.raises(subprocess.TimeoutExpired):
+            service.wait(1)
+        assert mongopatterns_db["events"].count_documents({}) == end
+        service.stdin.close()  # (there is nobody left to kill it)
+        assert len(service.stdout.readlines()) == number - end
+    assert service.returncode == 0
+    assert mongopatterns_db["events"].count_documents({}) == number
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "sync"])
+def test_a_service_inserts_its_list_whenever_it_is_long_enough(
+    mongopatterns_server: EmbeddedMongo,
+    mongopatterns_db: Database[Row],
+    capfd: pytest.CaptureFixture[str],
+    driver: Any,
+) -> None:
+    """Of a thousand events, the first 500 are sent when they are accepted, then the others, and then nothing more."""
+    flights = [{**flight, "dep_time": 1, "arr_time": 2} for flight in read_rows(250).flights]
+    mongopatterns_db["flights"].insert_many([{**flight, "_id": place} for place, flight in enumerate(flights)])
+    setting = Setting(mongopatterns_server.uri, mongopatterns_db.name, (), 1, driver)
+    if driver == "sync":
+        _service_sync.serve("in_a_list", setting, "", 0, set())
+    else:
+        asyncio.run(_service_async.serve("in_a_list", setting, "", 0, set()))
+    told = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
+    assert [event for event, _ in told] == [event["_id"] for event in events_of(flights)]
+    commands = [int(number) for _, number in told]
+    assert set(commands[:500]) == {commands[0]}
+    assert set(commands[500:]) == {commands[0] + 1}
+    assert mongopatterns_db["events"].count_documents({}) == len(told) == 1000
 
 
 def test_the_module_is_the_command() -> None:

@@ -202,6 +202,40 @@ def test_what_is_told_without_room_is_oversold_and_charged_all_the_same() -> Non
     assert (rollover_async.due(FLIGHTS, nothing) - nothing).total() >= due.total()
 
 
+@pytest.mark.parametrize("side", ["async", "sync"])
+def test_a_crew_begins_each_window_that_has_ended_anew_and_banks_hours_alone(side: str) -> None:
+    """Past midnight hour and day begin anew, the month goes on; what the hour had left goes to its bank."""
+    rollover = importlib.import_module(f"{scenarios.__name__}.rollover_{side}")
+    evening = dt.datetime(2013, 1, 1, 23, 30, tzinfo=_schedule.NEW_YORK)
+    quota = rollover.begun(evening)
+    for window in quota.values():
+        window["used"] = 20
+    rollover.roll(quota, {"hour": 60, "day": 100}, evening)
+    assert quota["hour"] == {"start": "2013-01-01T23", "used": 20, "bank": 0}
+    rollover.roll(quota, {"hour": 60, "day": 100}, evening + rollover.HOUR)
+    assert quota == {
+        "hour": {"start": "2013-01-02T00", "used": 0, "bank": 40},
+        "day": {"start": "2013-01-02", "used": 0},
+        "month": {"start": "2013-01", "used": 20},
+    }
+
+
+@pytest.mark.parametrize("side", ["async", "sync"])
+def test_a_flight_without_a_departure_counts_and_has_no_delay(side: str) -> None:
+    """The mean of an airline is that of its flights that left; where none did, there is none."""
+    delays = importlib.import_module(f"{scenarios.__name__}.delays_{side}")
+    now, day = dt.datetime(2013, 1, 1, 12, tzinfo=dt.timezone.utc), dt.date(2013, 1, 1)
+    known = [("AA", 10), ("AA", None), ("AA", 20), ("UA", None)]
+    flights = [
+        {"_id": place, "carrier": carrier, "dep_delay": delay, "time_hour": now}
+        for place, (carrier, delay) in enumerate(known)
+    ]
+    told = delays.figures(flights, [day] * len(flights))
+    assert told["carrier", "AA"] == (3, 15)
+    assert told["carrier", "UA"] == (1, None)
+    assert told["day", day] == 4
+
+
 @pytest.mark.parametrize("rows", [1, 60, 1500])
 def test_more_passengers_than_seats(rows: int) -> None:
     """Each chosen flight has more passengers than seats, some of whom ask twice, and the smallest planes come first."""

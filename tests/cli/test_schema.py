@@ -105,6 +105,15 @@ def test_what_is_unknown_or_replaced(cli: Cli, mongopatterns_db: Any) -> None:
     assert names(mongopatterns_db) == {"mail_1", "at_1_2"}
 
 
+def test_a_schema_in_the_directory_is_found_by_the_installed_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that is installed has its own directory on the path: the working directory is put before it, once."""
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    assert cli("apply", "app_schema:SCHEMA", "--yes").exit_code == 0
+    assert cli("verify").exit_code == 0
+    assert sys.path[0] == ""
+    assert sys.path.count("") == 1
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [

@@ -238,6 +238,13 @@ def test_a_definition_keeps_nothing_of_the_callers_that_could_change() -> None:
     assert spec == before
 
 
+def test_a_definition_tells_whether_a_set_closes() -> None:
+    """A set without `close` never does; one that closes writes something else than its members ask for."""
+    assert not spec_of(open_if={"ended": None}).closes
+    assert spec_of(open_if={"ended": None}, close=Close(set_now=["ended"])).closes
+    assert spec_of(open_if={"kind": "open"}, close=Close(set={"kind": "over"})).closes
+
+
 def test_a_definition_names_its_index() -> None:
     """A set found by `_id` needs no index; any other key field needs a unique one."""
     assert spec_of().indexes() == ()

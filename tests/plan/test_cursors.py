@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 
 import pytest
-from bson import Binary, Code, DatetimeMS, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, encode
+from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, encode
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from mongopatterns import InvalidCursor, UsageError
@@ -46,6 +46,7 @@ VALUES: list[Any] = [
     DatetimeMS(10**16),
     Timestamp(1, 2),
     Regex("^a", "i"),
+    DBRef("users", 7, a={"b": 1}),
     Code("f"),
     MinKey(),
     MaxKey(),
@@ -191,6 +192,7 @@ def deep(depth: int) -> Any:
         ([1, 2, 3], 0),
         ([deep(101), 2], 0),
         ([deep(600), 2], 0),
+        ([DBRef("users", deep(100)), 2], 0),
         ([1, 2], 4),
         ([1, 2], 255),
     ],

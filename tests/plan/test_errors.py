@@ -57,6 +57,7 @@ def test_a_missing_index_is_warned_of_or_refused_in_the_same_words() -> None:
         errors.OutcomeUnknown("sent"),
         errors.NotSent("late"),
         errors.DeploymentError("too old"),
+        errors.ResultTooLarge("values", "more than 100"),
         errors.MissingIndex(FOUND),
         errors.MissingIndexWarning(FOUND),
         errors.RepeatedCommands("often", {"find users": 4}, {"find users": {"a.py:1 in f": 4}}),

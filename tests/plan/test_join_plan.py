@@ -148,6 +148,18 @@ def test_nested_joins_go_on_from_the_answer() -> None:
     assert rows[0]["f"][1]["user"] is not rows[1]["f"][0]["user"]
 
 
+def test_a_join_of_the_parents_own_collection_follows_it() -> None:
+    """Where the collection that was given has another name, what is joined from it, nested or not, comes from there."""
+    nested = One("f", local="a", foreign="k", joins=[Many("p", local="b", foreign="a", as_="others")])
+    spec = JoinSpec("p", joins=[nested, One("p", local="parent", foreign="_id", as_="parent")])
+    made = JoinPlan(spec, "archive", strategy="batch", on_missing_index="ignore", codec_options=OPTIONS)
+    answers = [[{"_id": 1, "a": 7, "parent": 2}], [{"_id": 3, "k": 7, "b": 9}], [{"_id": 4, "a": 9}], [{"_id": 2}]]
+    reads, [row] = find(made, answers)
+    assert [read.collection for read in reads] == ["archive", "f", "archive", "archive"]
+    assert row["f"]["others"] == [{"_id": 4, "a": 9}]
+    assert row["parent"] == {"_id": 2}
+
+
 def test_a_document_that_several_parents_meet_is_copied() -> None:
     """One document with a list of keys belongs to parents with different keys; each gets its own."""
     child = {"_id": 1, "k": [7, 8], "l": [{}]}

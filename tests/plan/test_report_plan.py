@@ -12,6 +12,7 @@ from bson import Timestamp
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from mongopatterns import (
+    Branch,
     Capped,
     CollectSet,
     Count,
@@ -504,6 +505,16 @@ def test_what_holds_too_much_is_named(branch: Any, answers: list[Any], match: st
     assert caught.value.__cause__ is None
 
 
+def test_a_kind_of_branch_that_nobody_knows_is_an_error() -> None:
+    """A branch of a kind of the caller's own says nothing to the server, and is not taken for another."""
+
+    class Mine(Branch):
+        """A branch that asks for nothing."""
+
+    with pytest.raises(TypeError, match=r"^no branch: .*Mine"):
+        Server().run(plan(all=Totals(N), mine=Mine()))
+
+
 def test_percentiles_are_told_by_their_names() -> None:
     """A row of percentiles has their names; of no numbers, None; the server is asked for them approximately."""
     branch = Percentiles("v", p=(0.5, 0.999))
@@ -512,6 +523,17 @@ def test_percentiles_are_told_by_their_names() -> None:
     [command] = told(plan(p=branch)).commands
     asked = {"$percentile": {"input": "$v", "p": [0.5, 0.999], "method": "approximate"}}
     assert {"$group": {"_id": None, "p": asked}} in command.pipeline
+
+
+def test_an_error_of_the_filter_is_not_blamed_on_a_page() -> None:
+    """Of a page, a cursor is named with its branch; what is wrong with the filter is wrong for all branches."""
+    plan_ = plan(page=PageOf(sort=[("at", 1)]))
+    with pytest.raises(UsageError, match=r"page") as caught:
+        plan_.query(None, cursors={"page": "no cursor"})
+    assert caught.value.argument != "filter"
+    with pytest.raises(UsageError, match=r"^filter: cannot be sent: ") as caught:
+        plan_.query({"x": object()})
+    assert caught.value.argument == "filter"
 
 
 def test_params_are_bound_before_anything_is_sent() -> None:

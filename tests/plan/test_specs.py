@@ -57,6 +57,8 @@ BAD_SPECS: list[tuple[str, Any]] = [
     ("windows", lambda: QuotaSpec("c", path="q", windows=[Window.hour(Field("q.limit"))])),
     ("timezone", lambda: QuotaSpec("c", path="q", windows=HOUR, timezone="Mars/Olympus")),
     ("Window.unit", lambda: Window("minute", 5)),  # type: ignore[arg-type]
+    ("Window.length", lambda: Window("hour", 5, length=dt.timedelta(hours=2))),
+    ("Window.length", lambda: Window("every", 5)),
     ("Window.limit", lambda: Window.hour(-1)),
     ("Window.limit", lambda: Window.hour(float("nan"))),
     ("Window.limit", lambda: Window.hour(True)),
@@ -185,6 +187,56 @@ def test_a_stored_image_without_projection_is_read_all_the_same() -> None:
     assert decision.resets_at == {"hour": end, "day": end}
     other = written(plan, "consume", "a", 4, token=ObjectId(), now=None)
     assert not plan.decide(other, image, clock=NOON)
+
+
+def test_a_refusal_that_nothing_explains_is_an_error() -> None:
+    """If the server has not done what is never refused, and the state is sound, somebody is told."""
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=HOUR), "c")
+    stored = {"at": NOON, "by": ObjectId(), "hour": {"end": NOON + dt.timedelta(minutes=30), "used": 3}}
+    reply = {"_mongopatterns": {"now": NOON, "state": stored}}
+    record, refund, grant = (plan.ask(call, "a", 1) for call in ("record", "refund", "grant"))
+    held = plan.write(plan.ask("reserve", "a", 1), token=TOKEN, ttl=60_000)
+    hold = {"id": TOKEN, "n": 1, "until": NOON + dt.timedelta(minutes=1)}
+    holding = {"_mongopatterns": {"now": NOON, "state": {**stored, "holds": [hold]}}}
+    granted = {"_mongopatterns": {"now": NOON, "state": {**stored, "by": TOKEN, "holds": [hold]}}}
+    settle, named = plan.hold("settle", plan.reserved(held, granted, clock=NOON).token, 1)
+    for read in (
+        lambda: plan.decide(plan.write(record, token=ObjectId()), reply, clock=NOON),
+        lambda: plan.decide(plan.write(grant, token=ObjectId()), reply, clock=NOON),
+        lambda: plan.decide_all(plan.together([record, record], token=ObjectId()), reply, clock=NOON),
+        lambda: plan.refunded(plan.write(refund, token=ObjectId()), reply, clock=NOON),
+        lambda: plan.settled(plan.write(settle, token=ObjectId(), hold=named), holding, clock=NOON),
+    ):
+        with pytest.raises(StateError, match=r"'q' in the document 'a' of 'c': the server refused to change the state"):
+            read()
+
+
+def test_keys_whose_groups_did_not_fit_are_remembered_up_to_a_bound() -> None:
+    """A group is gone through at once where the last one did not fit; past a thousand keys all are forgotten."""
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.hour(10**6)]), "c")
+
+    def whole(key: str) -> bool:
+        return plan.group([plan.ask("consume", key, 1)] * 2, token=TOKEN).whole
+
+    for number in range(1000):
+        plan.crowd(f"key {number}")
+    assert not whole("key 0")
+    assert not whole("key 999")
+    plan.crowd("key 1000")
+    assert whole("key 0")
+    assert not whole("key 1000")
+
+
+def test_what_fits_after_the_year_9999_never_fits() -> None:
+    """A bank that takes longer to fill than the calendar goes on is told like one that never does: without a time."""
+    plan = QuotaPlan(QuotaSpec("c", path="q", windows=[Window.month(1, rollover=Rollover(cap=10**6))]), "c")
+    month = {"end": dt.datetime(2026, 4, 1, tzinfo=dt.timezone.utc), "used": 1}
+    document = {"_id": "a", "q": {"at": NOON, "month": month}}
+    late, never = (plan.read(document, 12 * years, now=NOON) for years in (7000, 9000))
+    assert (bool(late), bool(never)) == (False, False)
+    assert (late.limited_by, never.limited_by) == ("month", "month")
+    assert late.retry_after == pytest.approx(7000 * 365.2425 * 86_400, rel=0.001)
+    assert never.retry_after is None
 
 
 def test_counters_read_their_replies() -> None:

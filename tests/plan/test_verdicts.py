@@ -17,6 +17,7 @@ from bson import ObjectId
 
 from mongopatterns import Decision, LimitExceeded, Reservation, Settlement, SettleOutcome
 from mongopatterns.counters._verdicts import RateDecision
+from mongopatterns.verdicts import Verdict
 
 UTC = dt.timezone.utc
 NOON = dt.datetime(2026, 3, 4, 12, 30, tzinfo=UTC)
@@ -281,6 +282,18 @@ def test_reservations_and_settlements_are_true_when_something_was_done() -> None
     for value in (held, refused, Settlement(SettleOutcome.SETTLED, 1, decision())):
         assert pickle.loads(pickle.dumps(value)) == value
         assert copy.deepcopy(value) == value
+
+
+def test_a_verdict_says_itself_what_makes_it_true() -> None:
+    """A kind of verdict that does not say it is neither true nor false: nobody goes ahead by oversight."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Silent(Verdict):
+        allowed: bool = False
+
+    with pytest.raises(NotImplementedError):
+        bool(Silent())
+    assert Silent().to_dict() == {"allowed": False}
 
 
 # As an error -------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ class PoolMonitor(ConnectionPoolListener):
         while counting.alerts:
             try:
                 alert = counting.alerts.popleft()
-            except IndexError:  # another thread tells of it
+            except IndexError:  # pragma: no cover  # another thread tells of it meanwhile
                 return
             call_back("on_threshold", self._on_threshold, alert)
 

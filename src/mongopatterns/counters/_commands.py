@@ -10,6 +10,7 @@ lost, the server answers with the stored document as it is.
 from __future__ import annotations
 
 import datetime as dt
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -132,7 +133,7 @@ class Told(NamedTuple):
     granted: bool
 
 
-class StatePlan(Generic[S]):
+class StatePlan(ABC, Generic[S]):
     """Build the frame of a pipeline that decides on a state, and read the frame of its reply."""
 
     kind: str
@@ -249,9 +250,9 @@ class StatePlan(Generic[S]):
         """Bind `$$doc` if the spec has `create`: a document without any field of its own gets those."""
         return {"$let": {"vars": {"doc": created(self.spec)}, "in": inner}} if self.spec.create else inner
 
+    @abstractmethod
     def told_fields(self) -> dict[str, Any]:
         """List what a reply tells besides the time, the state and its holders."""
-        return {}
 
     def reply(self, **more: Any) -> dict[str, Any]:
         """Build the projection of a reply: the state and the numbers it was decided from, and nothing else."""

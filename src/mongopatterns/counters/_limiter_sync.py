@@ -17,7 +17,7 @@ from mongopatterns.amounts import Amount
 from mongopatterns.commands import Aggregate, FindOneAndUpdate
 from mongopatterns.counters._combining_sync import Combining
 from mongopatterns.counters._commands import Ask
-from mongopatterns.counters._limiter_plan import LimiterPlan
+from mongopatterns.counters._limiter_plan import Hits, LimiterPlan
 from mongopatterns.counters._specs import RateLimiterSpec
 from mongopatterns.counters._verdicts import RateDecision
 from mongopatterns.typing import Durability
@@ -145,10 +145,15 @@ class RateLimiter:
     def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[RateDecision]:
         call = self._plan.group(asks, token=ObjectId())
         with driver.call(self._collection, timeout):
-            reply = self._send(call.command, None)
-            if again := self._plan.again(call, reply):
-                call, reply = again, self._send(again.command, None)
+            call, reply = self._answered(call)
         return self._plan.decide_all(call, reply, clock=utc_now())
+
+    def _answered(self, call: Hits) -> tuple[Hits, Any]:
+        """Send a group, once more if there is no room for all of it; return what was sent last, and the reply."""
+        reply = self._send(call.command, None)
+        if again := self._plan.again(call, reply):
+            return again, self._send(again.command, None)
+        return call, reply
 
     def _write(self, command: FindOneAndUpdate, session: Any, timeout: float | None) -> Any:
         with driver.call(self._collection, timeout):

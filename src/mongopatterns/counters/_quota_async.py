@@ -15,7 +15,7 @@ from mongopatterns.amounts import Amount
 from mongopatterns.commands import Aggregate, FindOneAndUpdate
 from mongopatterns.counters._combining_async import AsyncCombining
 from mongopatterns.counters._commands import Ask
-from mongopatterns.counters._quota_plan import QuotaPlan
+from mongopatterns.counters._quota_plan import QuotaPlan, W
 from mongopatterns.counters._specs import QuotaSpec
 from mongopatterns.counters._verdicts import Decision, Reservation, Settlement
 from mongopatterns.typing import Durability
@@ -310,18 +310,21 @@ class AsyncQuota:
     ) -> Decision:
         call = self._plan.write(ask, token=ObjectId(), now=now, once=once)
         async with driver.call(self._collection, timeout):
-            reply = await self._send(call.command, session)
-            if again := self._plan.again(call, reply):
-                call, reply = again, await self._send(again.command, session)
+            call, reply = await self._answered(call, session)
         return self._plan.decide(call, reply, clock=utc_now())
 
     async def _together(self, asks: Sequence[Ask], timeout: float | None) -> Sequence[Decision]:
         call = self._plan.group(asks, token=ObjectId())
         async with driver.call(self._collection, timeout):
-            reply = await self._send(call.command, None)
-            if again := self._plan.again(call, reply):
-                call, reply = again, await self._send(again.command, None)
+            call, reply = await self._answered(call, None)
         return self._plan.decide_all(call, reply, clock=utc_now())
+
+    async def _answered(self, call: W, session: Any) -> tuple[W, Any]:
+        """Send a call, once more if it has met what it did without; return what was sent last, and the reply."""
+        reply = await self._send(call.command, session)
+        if again := self._plan.again(call, reply):
+            return again, await self._send(again.command, session)
+        return call, reply
 
     async def _write(self, command: FindOneAndUpdate, session: Any, timeout: float | None) -> Any:
         async with driver.call(self._collection, timeout):

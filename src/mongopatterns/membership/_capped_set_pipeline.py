@@ -283,9 +283,7 @@ class CappedSetPipeline:
 
     @property
     def _told_cap(self) -> Any:
-        """Build the cap as it is told: what is no number by its type."""
-        if not isinstance(self._spec.cap, Field):
-            return self._cap
+        """Build a cap of the document as it is told: what is no number by its type."""
         return {"$cond": [{"$isNumber": self._cap}, self._cap, {"$type": self._cap}]}
 
     def _open(self) -> Any:
