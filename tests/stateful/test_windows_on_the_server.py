@@ -285,13 +285,21 @@ def test_later_anniversaries_are_dated_alike(
 @batches
 @given(seed=seeds)
 def test_going_on_by_windows(zone: str, seed: int) -> None:
-    """`later` stays at 0 steps and goes forward at each; the windows of a calendar or a length add up."""
+    """`later` stays at 0 steps and goes forward at each; the windows of a calendar or a length add up.
+
+    Where a zone has left out a whole day (Apia had no 30th of December 2011), that day ends when it would have begun.
+    """
     drawn = Instants(zone, Differences(), seed)
     for cycle in cycles(zone):
         for end in map(cycle.end_of, drawn.some(20)):
             ahead = [cycle.later(end, steps) for steps in range(5)]
             assert ahead[0] == end
-            assert ahead == sorted(set(ahead))
+            assert ahead == sorted(ahead)
+            first, last = (instant.astimezone(ZoneInfo(zone)).utcoffset() for instant in (ahead[0], ahead[-1]))
+            if abs(first - last) > 12 * HOUR:
+                assert len(set(ahead)) >= 4
+                continue
+            assert len(set(ahead)) == 5
             if not isinstance(cycle, Anniversary):  # (two months on from the 31st is no sum of two single months)
                 assert cycle.later(ahead[2], 2) == cycle.later(ahead[1], 3) == ahead[4]
             if isinstance(cycle, Calendar) and cycle.unit != "hour":
