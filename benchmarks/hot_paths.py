@@ -6,9 +6,9 @@ Pydantic.
 
 What such profiles led to: a verdict works its fields out when somebody asks for them; pipelines of a spec are built
 once, and only the values of a call are put in; combined calls of one amount travel as that amount and a number; an
-increment is measured by its paths and not encoded; an insert is encoded once, and the driver is given the bytes; nothing
-is made around an item of a buffer while it waits alone, and updates merge in place; a page begins with a filter that an
-index serves, and sends the exact one only where the type of a key changes.
+increment is measured by its paths and not encoded; an insert is encoded once, and the driver is given the bytes;
+nothing is made around an item of a buffer while it waits alone, and updates merge in place; a page begins with a filter
+that an index serves, and sends the exact one only where the type of a key changes.
 """
 
 from __future__ import annotations

@@ -974,6 +974,7 @@ async def test_what_cannot_be_stored_again_is_an_error(db: Any) -> None:
     with pytest.raises(OperationFailure, match="geo keys") as refused:
         bound._plan.again(call, [await bound._send(storing)])
     assert refused.value.code == refused.value.details["code"]
+    assert [each["place"] for each in refused.value.details["removed"]] == ["nowhere"]
     assert await db.c.count_documents({}) == 0
 
 

@@ -159,8 +159,8 @@ def _removals(
     answers = yield [look for look, _ in gone]
     back = [value for (_, value), answer in zip(gone, answers, strict=True) if not _is_there(answer)]
     if back:
-        for answer in (yield [_storing(collection, value) for value in back]):
-            _check_stored(answer)
+        answers = yield [_storing(collection, value) for value in back]
+        _check_stored(back, answers)
     return [value for _, value in gone if value not in back]
 
 
@@ -173,11 +173,22 @@ def _storing(collection: str, document: RawBSONDocument) -> Send:
     return Send({**asked, "writeConcern": {"w": "majority"}, "comment": _COMMENT})
 
 
-def _check_stored(answer: Any) -> None:
-    """Check that a document is stored again, or that its value is there after all."""
-    for error in reply(answer).get("writeErrors", ()):
-        if error["code"] != _DUPLICATE:
-            raise OperationFailure(error["errmsg"], error["code"], error)
+def _check_stored(documents: Sequence[RawBSONDocument], answers: Sequence[Any]) -> None:
+    """Check that documents are stored again, or that their values are there after all; an error has all that are not.
+
+    Raises:
+        OperationFailure: Of the first one; `details["removed"]` has them.
+    """
+    refused = [
+        (document, error)
+        for document, answer in zip(documents, answers, strict=True)
+        for error in reply(answer).get("writeErrors", ())
+        if error["code"] != _DUPLICATE
+    ]
+    if refused:
+        first = refused[0][1]
+        told = {**first, "removed": [document for document, _ in refused]}
+        raise OperationFailure(f"what was removed cannot be stored again: {first['errmsg']}", first["code"], told)
 
 
 def _unchanged(shape: Any, read: Mapping[str, Any]) -> dict[str, Any]:

@@ -155,6 +155,8 @@ class AsyncSchema:
 
         Raises:
             UsageError: On a bad argument; nothing was sent.
+            OperationFailure: If a document cannot be stored again that was removed for one that went at the same
+                moment, because of an index that was built meanwhile: `details["removed"]` has it.
             PyMongoError: Of the driver. What was removed before stays removed, and is not returned.
         """
         call = self._plan.merge_duplicates(collection, index, keep=keep, limit=limit)
