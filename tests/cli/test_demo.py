@@ -402,11 +402,12 @@ def test_a_version_of_threads_stops_at_its_first_error() -> None:
 # The service that is killed ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("end", [5, 0])  # (0: it is not killed, and is to end well by itself)
 @pytest.mark.parametrize("side", ["async", "sync"])
-def test_a_service_that_fails_is_an_error(side: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_service_that_fails_is_an_error(side: str, end: int, capfd: pytest.CaptureFixture[str]) -> None:
     """A process that ends by itself, and not well, before it has accepted what it was to, is no result."""
     events = importlib.import_module(f"{scenarios.__name__}.events_{side}")
-    arguments = ["one_by_one", "mongodb://:::/", "app", "sync", "1", "", "5"]
+    arguments = ["one_by_one", "mongodb://:::/", "app", "sync", "1", "", str(end)]
     with pytest.raises(RuntimeError, match="the service has failed: one_by_one"):
         events.run(arguments, {"0 departed"}, CommandCount())
     assert "Traceback" in capfd.readouterr().err  # (it says itself what was wrong)
