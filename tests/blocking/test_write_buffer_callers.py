@@ -235,6 +235,15 @@ def senders() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("mongopatterns-WriteBuffer")]
 
 
+@pytest.fixture
+def slow_insert(mongopatterns_server: Any, db: Any) -> Iterator[None]:
+    """Have the next insert of events take half a second."""
+    where = {"failCommands": ["insert"], "namespace": db.events.full_name}
+    blocked = {**where, "blockConnection": True, "blockTimeMS": 500}
+    with mongopatterns_server.fail_point("failCommand", mode={"times": 1}, data=blocked):
+        yield
+
+
 class Interrupted(BaseException):
     """What a signal brings."""
 
@@ -268,11 +277,9 @@ def interrupting(when: Callable[[], Any], then: Callable[[], Any]) -> Iterator[N
 
 
 @pytest.mark.parametrize("let_in", [False, True])
+@pytest.mark.usefixtures("slow_insert")
 def test_who_is_interrupted_while_it_waits_takes_no_room(client: Any, db: Any, let_in: bool) -> None:
     """Whether there was room by then or not: all of it is there for those who come later."""
-    fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}}
-    where = {"failCommands": ["insert"], "namespace": db.events.full_name}
-    client.admin.command({**fail, "data": {**where, "blockConnection": True, "blockTimeMS": 500}})
     with WriteBuffer(client, max_items=2, max_waiting=2, **LATER) as buffer:
         acks = [buffer.insert(db.events, {"_id": number}) for number in range(2)]
 
@@ -289,11 +296,9 @@ def test_who_is_interrupted_while_it_waits_takes_no_room(client: Any, db: Any, l
     assert buffer.stats.accepted == 5
 
 
+@pytest.mark.usefixtures("slow_insert")
 def test_who_waits_for_room_when_it_is_closed_is_told_so(client: Any, db: Any) -> None:
     """What was accepted is stored."""
-    fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}}
-    where = {"failCommands": ["insert"], "namespace": db.events.full_name}
-    client.admin.command({**fail, "data": {**where, "blockConnection": True, "blockTimeMS": 500}})
     buffer = WriteBuffer(client, max_items=1, max_waiting=1, in_flight=1)
     first = buffer.insert(db.events, {"_id": 1})
     until(lambda: buffer.stats.under_way)
@@ -344,11 +349,9 @@ def test_threads_that_come_first_open_the_spool_once(
     assert stored(db) == [{"_id": 1}, {"_id": 2}]
 
 
+@pytest.mark.usefixtures("slow_insert")
 def test_what_is_under_way_when_it_is_closed_stays_on_disk(client: Any, db: Any, tmp_path: Path) -> None:
     """It goes on, and is noted there when it is done."""
-    fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}}
-    where = {"failCommands": ["insert"], "namespace": db.events.full_name}
-    client.admin.command({**fail, "data": {**where, "blockConnection": True, "blockTimeMS": 500}})
     buffer = WriteBuffer(client, spool=tmp_path, max_items=1)
     ack = buffer.insert(db.events, {"_id": 1})
     until(lambda: buffer.stats.under_way)
