@@ -47,6 +47,16 @@ def _check_world(argument: str, kind: type, method: Any, *, asynchronous: bool) 
         raise UsageError(argument, f"{kind.__name__} belongs to {world} driver: use the name {twin} Async")
 
 
+def check_database(target: object) -> None:
+    """Refuse a single collection where several are touched.
+
+    Raises:
+        UsageError: If it is one.
+    """
+    if hasattr(type(target), "find_one_and_update"):
+        raise UsageError("target", f"expected a database, got {type(target).__name__}: pass collection.database")
+
+
 def collection_of(
     target: Any, name: str, durability: Durability, read_preference: Any = None, *, asynchronous: bool
 ) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from bson import ObjectId
 
 from mongopatterns.errors import UsageError
 from mongopatterns.expressions import at_path, check_document, check_path, copied
 from mongopatterns.indexes import Index
+
+SpecT = TypeVar("SpecT")
 
 Sort: TypeAlias = tuple[tuple[str, int], ...]
 """An order: pairs of a path and 1 (ascending) or -1 (descending)."""
@@ -58,6 +60,17 @@ class KeyedSpec:
     def indexes(self) -> tuple[Index, ...]:
         """Return the indexes that must exist: a unique one on `key_field`, unless that is `_id`."""
         return () if self.key_field == "_id" else (Index(self.key_field, unique=True),)
+
+
+def check_spec(spec: object, kind: type[SpecT]) -> SpecT:
+    """Return the definition that a primitive is made with.
+
+    Raises:
+        UsageError: If it is none, or that of another primitive.
+    """
+    if not isinstance(spec, kind):
+        raise UsageError("spec", f"expected a {kind.__name__}, got {type(spec).__name__}")
+    return spec
 
 
 def overlap(one: str, other: str) -> bool:

@@ -20,16 +20,13 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 
 from mongopatterns import (
-    AsyncQuota,
     AsyncRateLimiter,
     DocumentNotFound,
     LimitExceeded,
-    QuotaSpec,
     Rate,
     RateLimiterSpec,
     StateError,
     UsageError,
-    Window,
 )
 from mongopatterns._driver_async import settle
 from mongopatterns.testing import race
@@ -450,14 +447,6 @@ async def test_create_none_never_makes_a_document(db: Any, commands: Any) -> Non
     assert await db.limits.count_documents({}) == 0
     await db.limits.insert_one({"_id": "alice"})
     assert await limiter.hit("alice")
-
-
-async def test_a_spec_of_another_pattern_is_refused(db: Any) -> None:
-    """A limiter takes a RateLimiterSpec, and a quota none."""
-    with pytest.raises(UsageError, match=r"^spec: expected a RateLimiterSpec, got QuotaSpec"):
-        AsyncRateLimiter(db, QuotaSpec("limits", path="q", windows=[Window.hour(5)]))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"^spec: expected a QuotaSpec, got RateLimiterSpec"):
-        AsyncQuota(db, spec_of("sliding"))  # type: ignore[arg-type]
 
 
 # The clock ---------------------------------------------------------------------------------------------------

@@ -17,9 +17,7 @@ from bson.codec_options import CodecOptions
 from pymongo.errors import OperationFailure
 
 from mongopatterns import (
-    AsyncCounter,
     AsyncQuota,
-    CounterSpec,
     DocumentNotFound,
     Field,
     LimitExceeded,
@@ -312,14 +310,6 @@ async def test_errors_name_the_collection_in_use(db: Any) -> None:
     with pytest.raises(DocumentNotFound, match="'accounts'") as caught:
         await quota.consume("ghost")
     assert caught.value.collection == "accounts"
-
-
-async def test_a_spec_of_another_pattern_is_refused(db: Any) -> None:
-    """A quota takes a QuotaSpec and a counter a CounterSpec: neither writes over the state of the other."""
-    with pytest.raises(UsageError, match=r"^spec: expected a QuotaSpec, got CounterSpec"):
-        AsyncQuota(db, CounterSpec("users", path="q"))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"^spec: expected a CounterSpec, got QuotaSpec"):
-        AsyncCounter(db, PLAIN)  # type: ignore[arg-type]
 
 
 # Rollover ----------------------------------------------------------------------------------------------------

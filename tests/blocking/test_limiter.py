@@ -24,14 +24,11 @@ from bson.codec_options import CodecOptions
 from mongopatterns import (
     DocumentNotFound,
     LimitExceeded,
-    Quota,
-    QuotaSpec,
     Rate,
     RateLimiter,
     RateLimiterSpec,
     StateError,
     UsageError,
-    Window,
 )
 from mongopatterns._driver_sync import settle
 from mongopatterns.testing import race_threads
@@ -450,14 +447,6 @@ def test_create_none_never_makes_a_document(db: Any, commands: Any) -> None:
     assert db.limits.count_documents({}) == 0
     db.limits.insert_one({"_id": "alice"})
     assert limiter.hit("alice")
-
-
-def test_a_spec_of_another_pattern_is_refused(db: Any) -> None:
-    """A limiter takes a RateLimiterSpec, and a quota none."""
-    with pytest.raises(UsageError, match=r"^spec: expected a RateLimiterSpec, got QuotaSpec"):
-        RateLimiter(db, QuotaSpec("limits", path="q", windows=[Window.hour(5)]))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"^spec: expected a QuotaSpec, got RateLimiterSpec"):
-        Quota(db, spec_of("sliding"))  # type: ignore[arg-type]
 
 
 # The clock ---------------------------------------------------------------------------------------------------

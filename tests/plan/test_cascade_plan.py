@@ -34,7 +34,6 @@ from mongopatterns.joins._cascade_plan import (
     MOST_IN_TRANSACTION,
     ROUNDS,
     CascadePlan,
-    check_binding,
     refuse_standalone,
 )
 
@@ -142,18 +141,6 @@ def test_one_collection_may_be_named_twice() -> None:
     run = delete(spec)
     answered(run, [{"_id": 1, "k2": [MinKey()]}], 2, 3, 1)
     assert run.result == CascadeResult({"users": 1, "messages": 5}, 0, 1)
-
-
-def test_a_binding_needs_a_database_and_a_spec() -> None:
-    """A collection and anything that is no spec are refused by name."""
-
-    class Collection:
-        def find_one_and_update(self) -> None: ...
-
-    with pytest.raises(UsageError, match=r"^target: .*collection\.database"):
-        check_binding(Collection(), FLAT)
-    with pytest.raises(UsageError, match=r"^spec: expected a CascadeSpec, got str"):
-        check_binding(object(), "questions")
 
 
 # What is asked for -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
 
-from mongopatterns import CounterSpec, DocumentSpec, StateError, UsageError
+from mongopatterns import DocumentSpec, StateError, UsageError
 from mongopatterns.commands import REPLY
 from mongopatterns.documents._documents_pipeline import REFUSED, changes_of
 from mongopatterns.documents._documents_plan import DocumentPlan, Upsert
@@ -80,12 +80,6 @@ def test_a_spec_is_a_value() -> None:
     assert DocumentSpec("responses", key=["question_id", "user_id"]) == PAIR
     assert len({PAIR, DocumentSpec("responses", key=["question_id", "user_id"])}) == 1
     assert hash(DocumentSpec("a", key_type={"_id": ObjectId}))
-
-
-def test_a_plan_takes_no_other_spec() -> None:
-    """The definition of another pattern raises a UsageError."""
-    with pytest.raises(UsageError, match=r"^spec: expected a DocumentSpec, got CounterSpec"):
-        DocumentPlan(CounterSpec("counters", path="n"), "counters")  # type: ignore[arg-type]
 
 
 # Keys --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from typing import Any
 
@@ -9,7 +10,18 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
 
-from mongopatterns import AsyncCounter, AsyncQuota, Counter, CounterSpec, Quota, QuotaSpec, UsageError, Window
+import mongopatterns
+from mongopatterns import (
+    AsyncCounter,
+    AsyncQuota,
+    Counter,
+    CounterSpec,
+    DocumentSpec,
+    Quota,
+    QuotaSpec,
+    UsageError,
+    Window,
+)
 from mongopatterns._driver_sync import together
 
 HITS = CounterSpec("counters", path="n")
@@ -41,6 +53,38 @@ def test_synchronous_objects_are_for_plain_names() -> None:
             for twin, spec in ((AsyncCounter, HITS), (AsyncQuota, QUOTA)):
                 with pytest.raises(UsageError, match="belongs to a synchronous driver: use the name without Async"):
                     twin(target, spec)
+
+
+BOUND = sorted(
+    name
+    for name in mongopatterns.__all__
+    if isinstance(made := getattr(mongopatterns, name), type)
+    and list(inspect.signature(made.__init__).parameters)[1:3] == ["target", "spec"]
+)
+WHOLE = {"AsyncCascade", "AsyncSchema", "Cascade", "Schema"}
+
+
+def database_for(name: str) -> Any:
+    kind: Any = AsyncMongoClient if name.startswith("Async") else MongoClient
+    return kind("mongodb://localhost", connect=False)["app"]
+
+
+@pytest.mark.parametrize("name", BOUND)
+async def test_a_primitive_takes_its_own_spec(name: str) -> None:
+    """Anything else, and the definition of another primitive, is refused by the kind that is expected."""
+    other = DocumentSpec("things", key=["n"]) if name.endswith("Counter") else HITS
+    for wrong in (other, "things", None, {"collection": "things"}):
+        said = rf"^spec: expected a \w+Spec, got {type(wrong).__name__}"
+        with pytest.raises(UsageError, match=said) as refused:
+            getattr(mongopatterns, name)(database_for(name), wrong)
+        assert name.removeprefix("Async").startswith(str(refused.value).split()[3].removesuffix("Spec,"))
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+async def test_what_touches_several_collections_is_bound_to_a_database(name: str) -> None:
+    """A collection is refused, and the way to its database is named."""
+    with pytest.raises(UsageError, match=r"^target: expected a database, got \w*Collection: pass collection\.database"):
+        getattr(mongopatterns, name)(database_for(name)["things"], HITS)
 
 
 def test_a_durability_that_is_none_is_refused() -> None:

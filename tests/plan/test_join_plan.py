@@ -531,9 +531,7 @@ def test_explanations_show_the_commands() -> None:
 
 
 def test_a_plan_checks_what_it_is_made_of() -> None:
-    """Unknown strategies and words about indexes are refused, and a spec that is none."""
+    """Unknown strategies and words about indexes are refused."""
     for wrong in ({"strategy": "fast"}, {"on_missing_index": "error"}):
         with pytest.raises(UsageError, match=f"^{next(iter(wrong))}:"):
             plan(many(), **wrong)
-    with pytest.raises(UsageError, match=r"^spec:"):
-        JoinPlan(many())  # type: ignore[arg-type]

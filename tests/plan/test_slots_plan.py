@@ -110,12 +110,6 @@ def test_a_spec_names_its_indexes() -> None:
     assert SlotsSpec("streams", cap=3, ttl=None, forget_after=None).indexes() == (unique, free)
 
 
-def test_a_plan_wants_a_spec_of_its_own() -> None:
-    """Something else than a SlotsSpec is a UsageError."""
-    with pytest.raises(UsageError, match=r"^spec: expected a SlotsSpec, got dict"):
-        SlotsPlan({}, "streams")  # type: ignore[arg-type]
-
-
 # Acquired ----------------------------------------------------------------------------------------------------
 
 

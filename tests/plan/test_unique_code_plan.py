@@ -109,12 +109,6 @@ def test_a_spec_names_its_indexes() -> None:
     ]
 
 
-def test_a_plan_wants_a_spec_of_its_own() -> None:
-    """Something else than a UniqueCodeSpec is a UsageError."""
-    with pytest.raises(UsageError, match=r"^spec: expected a UniqueCodeSpec, got dict"):
-        UniqueCodePlan({}, "parties")  # type: ignore[arg-type]
-
-
 # Inserted ----------------------------------------------------------------------------------------------------
 
 

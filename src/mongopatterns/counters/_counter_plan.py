@@ -46,8 +46,6 @@ class CounterPlan:
     """Build a counter's commands and read their replies."""
 
     def __init__(self, spec: CounterSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, CounterSpec):
-            raise UsageError("spec", f"expected a CounterSpec, got {type(spec).__name__}")
         self.spec = spec
         self.collection = collection
         self._codec_options = codec_options

@@ -18,6 +18,7 @@ from mongopatterns.counters._combining_sync import Combining
 from mongopatterns.counters._commands import Ask
 from mongopatterns.counters._counter_plan import CounterPlan
 from mongopatterns.counters._specs import CounterSpec
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["Counter"]
@@ -45,7 +46,7 @@ class Counter:
         combine: bool = False,
         durability: Durability = Durability.MAJORITY,
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, CounterSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = CounterPlan(spec, self._collection.name, self._collection.codec_options)
         self._sender = Combining(self._alone, self._together, self._plan.lane, combine=combine, name="counter")

@@ -18,6 +18,7 @@ from mongopatterns.counters._commands import Ask
 from mongopatterns.counters._limiter_plan import Hits, LimiterPlan
 from mongopatterns.counters._specs import RateLimiterSpec
 from mongopatterns.counters._verdicts import RateDecision
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["AsyncRateLimiter"]
@@ -53,7 +54,7 @@ class AsyncRateLimiter:
         combine: bool = False,
         durability: Durability = Durability.MAJORITY,
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, RateLimiterSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = LimiterPlan(spec, self._collection.name, self._collection.codec_options)
         self._sender = AsyncCombining(

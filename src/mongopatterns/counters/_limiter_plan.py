@@ -65,8 +65,6 @@ class LimiterPlan(StatePlan[RateLimiterSpec]):
     kind = "rate_limiter"
 
     def __init__(self, spec: RateLimiterSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, RateLimiterSpec):
-            raise UsageError("spec", f"expected a RateLimiterSpec, got {type(spec).__name__}")
         super().__init__(spec, collection, codec_options)
         self._asks = Asks(self._check)
         self._pipeline = LimiterPipeline(self)

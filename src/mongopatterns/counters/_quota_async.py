@@ -18,6 +18,7 @@ from mongopatterns.counters._commands import Ask
 from mongopatterns.counters._quota_plan import QuotaPlan, W
 from mongopatterns.counters._specs import QuotaSpec
 from mongopatterns.counters._verdicts import Decision, Reservation, Settlement
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["AsyncQuota"]
@@ -53,7 +54,7 @@ class AsyncQuota:
         combine: bool = False,
         durability: Durability = Durability.MAJORITY,
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, QuotaSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = QuotaPlan(spec, self._collection.name, self._collection.codec_options)
         self._sender = AsyncCombining(self._alone, self._together, self._plan.lane, combine=combine, name="quota")

@@ -93,8 +93,6 @@ class QuotaPlan(StatePlan[QuotaSpec]):
     kind = "quota"
 
     def __init__(self, spec: QuotaSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, QuotaSpec):
-            raise UsageError("spec", f"expected a QuotaSpec, got {type(spec).__name__}")
         super().__init__(spec, collection, codec_options)
         self._asks = Asks(self._check)
         self._pipeline = QuotaPipeline(self)

@@ -15,6 +15,7 @@ from mongopatterns._driver import after_a_write
 from mongopatterns.commands import Aggregate
 from mongopatterns.documents._documents_plan import DocumentPlan, Stored
 from mongopatterns.documents._documents_spec import DocumentSpec
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["AsyncDocuments"]
@@ -38,7 +39,7 @@ class AsyncDocuments:
     def __init__(
         self, target: driver.Target, spec: DocumentSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, DocumentSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = DocumentPlan(spec, self._collection.name, self._collection.codec_options)
 

@@ -149,8 +149,6 @@ class DocumentPlan:
     """Build the commands on one collection's documents, and read their replies."""
 
     def __init__(self, spec: DocumentSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, DocumentSpec):
-            raise UsageError("spec", f"expected a DocumentSpec, got {type(spec).__name__}")
         self.spec = spec
         self.collection = collection
         self._codec_options = codec_options

@@ -10,9 +10,11 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
 from mongopatterns import _driver_async as driver
+from mongopatterns._driver import check_database
 from mongopatterns.joins._cascade_commands import Delete, InSession, InTransaction, Read, Run, Told
-from mongopatterns.joins._cascade_plan import CascadePlan, check_binding, exact, refuse_standalone
+from mongopatterns.joins._cascade_plan import CascadePlan, exact, refuse_standalone
 from mongopatterns.joins._cascade_spec import CascadeResult, CascadeSpec, Orphans
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import AsyncDatabaseLike, Durability
 
 __all__ = ["AsyncCascade"]
@@ -38,8 +40,8 @@ class AsyncCascade:
     def __init__(
         self, target: AsyncDatabaseLike[Any], spec: CascadeSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        check_binding(target, spec)
-        self.spec = spec
+        check_database(target)
+        self.spec = check_spec(spec, CascadeSpec)
         self._top: Any = driver.bind(target, spec.collection, durability)
         self._plan = CascadePlan(spec, self._top.codec_options)
         options = exact(self._top.codec_options)

@@ -443,18 +443,6 @@ def _lists(path: str) -> Document:
 # What is asked for -------------------------------------------------------------------------------------------
 
 
-def check_binding(target: object, spec: object) -> None:
-    """Refuse what is no spec, and a single collection: several are touched.
-
-    Raises:
-        UsageError: If it is one of these.
-    """
-    if not isinstance(spec, CascadeSpec):
-        raise UsageError("spec", f"expected a CascadeSpec, got {type(spec).__name__}")
-    if hasattr(type(target), "find_one_and_update"):
-        raise UsageError("target", f"expected a database, got {type(target).__name__}: pass collection.database")
-
-
 def exact(codec_options: CodecOptions[Any]) -> CodecOptions[Any]:
     """Return the options under which every date can be read and sent back as it is."""
     return codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_MS)

@@ -103,7 +103,7 @@ class JoinPlan:
         on_missing_index: OnMissingIndex = "warn",
         codec_options: CodecOptions[Any] = ANY_UUID,
     ) -> None:
-        self.spec = checked(spec)
+        self.spec = spec
         self._collection = collection or spec.collection
         self._parts = tuple(_renamed(part, spec.collection, self._collection) for part in spec.parts)
         self._codec_options = codec_options
@@ -365,17 +365,6 @@ class JoinPlan:
         named = self._named(joined)
         named |= {value.root for name, value in self.spec.computed.items() if name in named}
         return [name in named for name in self._names]
-
-
-def checked(spec: object) -> JoinSpec:
-    """Return what a join is bound to.
-
-    Raises:
-        UsageError: If it is no spec of a join.
-    """
-    if not isinstance(spec, JoinSpec):
-        raise UsageError("spec", f"expected a JoinSpec, got {type(spec).__name__}")
-    return spec
 
 
 def _renamed(part: JoinPart, name: str, actual: str) -> JoinPart:

@@ -15,10 +15,11 @@ from mongopatterns import _driver_sync as driver
 from mongopatterns._driver import with_any_date
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
-from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan, checked
+from mongopatterns.joins._join_plan import STREAMED, JoinExplanation, JoinPlan
 from mongopatterns.joins._join_spec import JoinSpec
 from mongopatterns.joins._join_ways import OnMissingIndex, Strategy
 from mongopatterns.models import decode_all
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["Join"]
@@ -61,7 +62,7 @@ class Join:
         strategy: Strategy = "auto",
         on_missing_index: OnMissingIndex = "warn",
     ) -> None:
-        self.spec: JoinSpec = checked(spec)
+        self.spec = check_spec(spec, JoinSpec)
         self._collection = _reader(target, spec.collection)
         self._plan = JoinPlan(
             spec,

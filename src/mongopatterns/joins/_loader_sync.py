@@ -16,6 +16,7 @@ from mongopatterns._kept import Kept
 from mongopatterns._ticks_sync import Ticks
 from mongopatterns.joins._loader_plan import Find, Found, Key, LoaderPlan, LoaderSpec
 from mongopatterns.models import decode_all
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["Loader"]
@@ -42,7 +43,7 @@ class Loader:
     """
 
     def __init__(self, target: driver.Target, spec: LoaderSpec) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, LoaderSpec)
         collection = driver.bind(target, spec.collection, Durability.MAJORITY)
         self._plan = LoaderPlan(spec, collection.codec_options)
         self._collection = collection.with_options(codec_options=self._plan.raw_options)

@@ -79,8 +79,6 @@ class CappedSetPlan(TellingPlan[CappedSetSpec]):
     kind = "capped_set"
 
     def __init__(self, spec: CappedSetSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, CappedSetSpec):
-            raise UsageError("spec", f"expected a CappedSetSpec, got {type(spec).__name__}")
         super().__init__(spec, collection, codec_options)
         self._pipeline = CappedSetPipeline(self)
         self._built: dict[Any, tuple[list[RawBSONDocument], RawBSONDocument]] = {}

@@ -15,6 +15,7 @@ from mongopatterns.membership._capped_set_spec import CappedSetSpec
 from mongopatterns.membership._capped_set_verdicts import JoinManyResult, JoinResult, LeaveResult, MemberResult
 from mongopatterns.membership._sending_sync import Sending
 from mongopatterns.models import decode_all
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["CappedSet"]
@@ -40,7 +41,7 @@ class CappedSet:
     def __init__(
         self, target: driver.Target, spec: CappedSetSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, CappedSetSpec)
         collection = driver.bind(target, spec.collection, durability)
         self._plan = CappedSetPlan(spec, collection.name, collection.codec_options)
         self._sender = Sending(collection, self._plan)

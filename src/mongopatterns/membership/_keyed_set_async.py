@@ -10,6 +10,7 @@ from mongopatterns.membership._keyed_set_plan import Change, KeyedSetPlan
 from mongopatterns.membership._keyed_set_spec import KeyedSetSpec
 from mongopatterns.membership._keyed_set_verdicts import AddManyResult, KeyedSetResult
 from mongopatterns.membership._sending_async import AsyncSending
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["AsyncKeyedSet"]
@@ -41,7 +42,7 @@ class AsyncKeyedSet:
     def __init__(
         self, target: driver.Target, spec: KeyedSetSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, KeyedSetSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = KeyedSetPlan(spec, self._collection.name, self._collection.codec_options)
         self._sending = AsyncSending(self._collection, self._plan)

@@ -68,8 +68,6 @@ class KeyedSetPlan(TellingPlan[KeyedSetSpec]):
     kind = "keyed_set"
 
     def __init__(self, spec: KeyedSetSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, KeyedSetSpec):
-            raise UsageError("spec", f"expected a KeyedSetSpec, got {type(spec).__name__}")
         super().__init__(spec, collection, codec_options)
         self._pipeline = KeyedSetPipeline(self)
         self._encoded = lru_cache(_NAMES_KEPT)(self._encode)

@@ -12,6 +12,7 @@ from mongopatterns.membership._keyed_set_plan import Change, KeyedSetPlan
 from mongopatterns.membership._keyed_set_spec import KeyedSetSpec
 from mongopatterns.membership._keyed_set_verdicts import AddManyResult, KeyedSetResult
 from mongopatterns.membership._sending_sync import Sending
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["KeyedSet"]
@@ -43,7 +44,7 @@ class KeyedSet:
     def __init__(
         self, target: driver.Target, spec: KeyedSetSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, KeyedSetSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = KeyedSetPlan(spec, self._collection.name, self._collection.codec_options)
         self._sending = Sending(self._collection, self._plan)

@@ -14,6 +14,7 @@ from mongopatterns import _driver_async as driver
 from mongopatterns.commands import Aggregate, FindOneAndUpdate
 from mongopatterns.membership._slots_plan import InsertMany, SlotsPlan
 from mongopatterns.membership._slots_spec import HeldSlot, Slot, SlotsSpec
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import AsyncCollectionLike, Durability
 
 __all__ = ["AsyncSlots"]
@@ -32,7 +33,7 @@ class AsyncSlots:
     """
 
     def __init__(self, target: driver.Target, spec: SlotsSpec, *, durability: Durability = Durability.MAJORITY) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, SlotsSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._snapshots: AsyncCollectionLike[dict[str, Any]] = self._collection.with_options(
             read_concern=ReadConcern("snapshot")  # (left out by the driver in a transaction, which has its own)

@@ -108,8 +108,6 @@ class SlotsPlan:
     """Build the commands of slots and read their replies."""
 
     def __init__(self, spec: SlotsSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, SlotsSpec):
-            raise UsageError("spec", f"expected a SlotsSpec, got {type(spec).__name__}")
         self.spec = spec
         self.collection = collection
         self._codec_options = codec_options

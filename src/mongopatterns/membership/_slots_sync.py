@@ -16,6 +16,7 @@ from mongopatterns import _driver_sync as driver
 from mongopatterns.commands import Aggregate, FindOneAndUpdate
 from mongopatterns.membership._slots_plan import InsertMany, SlotsPlan
 from mongopatterns.membership._slots_spec import HeldSlot, Slot, SlotsSpec
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import CollectionLike, Durability
 
 __all__ = ["Slots"]
@@ -34,7 +35,7 @@ class Slots:
     """
 
     def __init__(self, target: driver.Target, spec: SlotsSpec, *, durability: Durability = Durability.MAJORITY) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, SlotsSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._snapshots: CollectionLike[dict[str, Any]] = self._collection.with_options(
             read_concern=ReadConcern("snapshot")  # (left out by the driver in a transaction, which has its own)

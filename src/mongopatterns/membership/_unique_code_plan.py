@@ -168,8 +168,6 @@ class UniqueCodePlan:
     """Build the commands of unique codes and read their replies."""
 
     def __init__(self, spec: UniqueCodeSpec, collection: str, codec_options: CodecOptions[Any] = ANY_UUID) -> None:
-        if not isinstance(spec, UniqueCodeSpec):
-            raise UsageError("spec", f"expected a UniqueCodeSpec, got {type(spec).__name__}")
         self.spec = spec
         self.collection = collection
         self._codec_options = codec_options

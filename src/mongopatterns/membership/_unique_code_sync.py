@@ -14,6 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from mongopatterns import _driver_sync as driver
 from mongopatterns.commands import FindOneAndUpdate
 from mongopatterns.membership._unique_code_plan import InsertOne, UniqueCodePlan, UniqueCodeSpec
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["UniqueCode"]
@@ -35,7 +36,7 @@ class UniqueCode:
     def __init__(
         self, target: driver.Target, spec: UniqueCodeSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = spec
+        self.spec = check_spec(spec, UniqueCodeSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = UniqueCodePlan(spec, self._collection.name, self._collection.codec_options)
 

@@ -122,7 +122,7 @@ class PagerPlan:
         secret: Any = None,
         codec_options: CodecOptions[Any] = ANY_UUID,
     ) -> None:
-        self.spec = checked(spec)
+        self.spec = spec
         self._collection = collection or spec.collection
         self._codec_options = codec_options
         self._cursors = Cursors(secret, codec_options)
@@ -494,17 +494,6 @@ class PagerPlan:
             if any(rest == [(path, direction * turn) for path, direction in order] for turn in (1, -1)):
                 return str(index["name"])
         return None
-
-
-def checked(spec: object) -> PagerSpec:
-    """Return what a pager is bound to.
-
-    Raises:
-        UsageError: If it is no spec of a pager.
-    """
-    if not isinstance(spec, PagerSpec):
-        raise UsageError("spec", f"expected a PagerSpec, got {type(spec).__name__}")
-    return spec
 
 
 def _operators(where: Mapping[str, Any]) -> set[str]:

@@ -15,8 +15,9 @@ from mongopatterns._driver import with_any_date
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_all, decode_page
-from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan, checked
+from mongopatterns.paging._pager_plan import STREAMED, PagerExplanation, PagerPlan
 from mongopatterns.paging._pager_spec import Page, PagerSpec
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["Pager"]
@@ -47,7 +48,7 @@ class Pager:
     def __init__(
         self, target: driver.Target, spec: PagerSpec, *, secret: str | bytes | Sequence[str | bytes] | None = None
     ) -> None:
-        self.spec: PagerSpec = checked(spec)
+        self.spec = check_spec(spec, PagerSpec)
         collection = _reader(target, spec.collection)
         self._plan = PagerPlan(spec, collection.name, secret=secret, codec_options=collection.codec_options)
         self._collection = collection

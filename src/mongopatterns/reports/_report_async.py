@@ -13,8 +13,9 @@ from mongopatterns._driver import at_time, with_any_date
 from mongopatterns.calls import Call
 from mongopatterns.commands import Read
 from mongopatterns.models import decode_parts
-from mongopatterns.reports._report_plan import Answer, ReportExplanation, ReportPlan, Round, Strategy, checked
+from mongopatterns.reports._report_plan import Answer, ReportExplanation, ReportPlan, Round, Strategy
 from mongopatterns.reports._report_spec import ReportSpec
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import Durability
 
 __all__ = ["AsyncReport"]
@@ -46,7 +47,7 @@ class AsyncReport:
         allow_disk_use: bool | None = None,
         secret: Any = None,
     ) -> None:
-        self.spec: ReportSpec = checked(spec)
+        self.spec = check_spec(spec, ReportSpec)
         bound: Any = driver.bind(target, spec.collection, Durability.MAJORITY, read_preference)
         self._collection = with_any_date(bound)
         self._plan = ReportPlan(

@@ -152,7 +152,7 @@ class ReportPlan:
         secret: Any = None,
         codec_options: CodecOptions[Any] = ANY_UUID,
     ) -> None:
-        self.spec = checked(spec)
+        self.spec = spec
         if strategy not in get_args(Strategy):
             raise UsageError("strategy", f"expected one of {list(get_args(Strategy))}, got {strategy!r:.100}")
         if allow_disk_use is not None and not isinstance(allow_disk_use, bool):
@@ -424,17 +424,6 @@ class _SnapshotGone(Exception):  # it is caught here
     def __init__(self, error: OperationFailure) -> None:
         super().__init__()
         self.error = error
-
-
-def checked(spec: object) -> ReportSpec:
-    """Return what a report is bound to.
-
-    Raises:
-        UsageError: If it is no spec of a report.
-    """
-    if not isinstance(spec, ReportSpec):
-        raise UsageError("spec", f"expected a ReportSpec, got {type(spec).__name__}")
-    return spec
 
 
 def _check_cursors(cursors: object, pages: Mapping[str, Any]) -> Mapping[str, Any]:

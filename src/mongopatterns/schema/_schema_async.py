@@ -9,13 +9,15 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from mongopatterns import _driver_async as driver
+from mongopatterns._driver import check_database
 from mongopatterns.calls import Call
 from mongopatterns.indexes import Index
 from mongopatterns.schema._changes import SchemaPlan, SchemaProgress
 from mongopatterns.schema._collection_spec import SchemaSpec
 from mongopatterns.schema._merging import MergeResult
-from mongopatterns.schema._schema_plan import SchemaPlanner, checked
+from mongopatterns.schema._schema_plan import SchemaPlanner
 from mongopatterns.schema._steps import Nested, Pause, Round, Send, Tell
+from mongopatterns.specs import check_spec
 from mongopatterns.typing import AsyncDatabaseLike, Durability
 
 __all__ = ["AsyncSchema"]
@@ -37,7 +39,8 @@ class AsyncSchema:
     """
 
     def __init__(self, target: AsyncDatabaseLike[Any], spec: SchemaSpec) -> None:
-        self.spec: SchemaSpec = checked(target, spec)
+        check_database(target)
+        self.spec = check_spec(spec, SchemaSpec)
         bound: Any = driver.bind(target, "schema", Durability.MAJORITY)
         self._collection = bound
         self._plan = SchemaPlanner(spec, bound.database.name, bound.codec_options)

@@ -34,7 +34,7 @@ from mongopatterns.schema._steps import AS_STORED, Nested, Pause, Round, Send, S
 from mongopatterns.schema._stored import StoredCollection, read_collections
 from mongopatterns.schema._usage import usage_findings, usage_question, used
 
-__all__ = ["SchemaPlanner", "checked"]
+__all__ = ["SchemaPlanner"]
 
 AT_ONCE: Final = 8
 """How many commands are under way at the same time: a pool of connections is shared with others."""
@@ -71,19 +71,6 @@ _FIRST_LOOK: Final = 0.05
 # What others who change the same would make another plan of: if the plan stays the same, nobody else is at it.
 _CONFLICTS: Final = frozenset({85, 86})
 _MOST_SAME: Final = 2
-
-
-def checked(target: object, spec: object) -> SchemaSpec:
-    """Return what is the spec of a schema, if there is a database for it.
-
-    Raises:
-        UsageError: If it is none, or the target is a collection.
-    """
-    if hasattr(type(target), "find_one_and_update"):
-        raise UsageError("target", "expected a database, got a collection: pass collection.database")
-    if not isinstance(spec, SchemaSpec):
-        raise UsageError("spec", f"expected SchemaSpec([...]), got {spec!r:.100}")
-    return spec
 
 
 @dataclass
