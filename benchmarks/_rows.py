@@ -32,7 +32,7 @@ class Effort:
         turn: Seconds that one turn of one side should take, about.
         calls: How many calls each caller makes in a turn, at the least.
         callers: The most callers to have, whatever a row asks for.
-        keys: The most keys to use.
+        keys: The most keys to use; of those that nobody has used, no two callers may have one at the same time.
     """
 
     rounds: int = 40
@@ -49,7 +49,7 @@ class Effort:
         )
 
 
-QUICK: Final = Effort(rounds=2, warm_up=1, turn=0.005, calls=1, callers=8, keys=20)
+QUICK: Final = Effort(rounds=2, warm_up=1, turn=0.005, calls=1, callers=8, keys=8)
 
 
 @dataclass(frozen=True, slots=True)

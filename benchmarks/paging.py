@@ -214,7 +214,7 @@ class PagerRows:
         Raises:
             Disagreement: If two sides do not give the same flights.
         """
-        rows = flights(ALL if effort.keys >= 1000 else 100 * effort.keys)
+        rows = flights(ALL if effort.keys >= 1000 else 250 * effort.keys)
         for world in WORLDS:
             with world.open(uri) as stage:
                 with stage.audit() as database:

@@ -222,7 +222,7 @@ def _flights(number: int) -> list[dict[str, Any]]:
 def seed(stage: Stage, effort: Effort) -> None:
     """Store the flights, with the index of the page; few, if it is only to be shown that it runs."""
     with stage.audit() as database:
-        database["flights"].insert_many(_flights(ALL if effort.keys >= Effort().keys else 100 * effort.keys))
+        database["flights"].insert_many(_flights(ALL if effort.keys >= Effort().keys else 250 * effort.keys))
         database["flights"].create_index([("time_hour", -1), ("_id", -1)])
 
 
