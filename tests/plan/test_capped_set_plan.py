@@ -251,13 +251,6 @@ def test_a_definition_names_its_index() -> None:
     assert spec_of(key_field="code").indexes() == (Index("code", unique=True),)
 
 
-def test_a_plan_is_made_of_a_definition() -> None:
-    """What is no spec raises a UsageError that names it."""
-    for wrong in (None, "parties", {"path": "seats"}, spec_of):
-        with pytest.raises(UsageError, match=r"^spec: "):
-            CappedSetPlan(wrong, "parties")  # type: ignore[arg-type]
-
-
 # What is asked -----------------------------------------------------------------------------------------------
 
 NO_KEYS: list[Any] = [
