@@ -19,7 +19,7 @@ import pytest
 from pymongo.errors import ConnectionFailure, OperationFailure
 
 from mongopatterns import Counter, CounterSpec, DeploymentError, Quota, QuotaSpec, Window, may_have_applied
-from mongopatterns._driver_sync import settle
+from mongopatterns._driver_sync import pause, settle
 
 HITS = CounterSpec("counters", path="n")
 QUOTA = QuotaSpec("quotas", path="q", windows=[Window.hour(5)])
@@ -129,3 +129,15 @@ def test_a_server_that_is_not_there_is_told_within_the_timeout(client: Any, dead
         assert time.monotonic() - started < 10
         assert not may_have_applied(caught.value)
     settle(nowhere.close())
+
+
+def test_the_timeout_of_the_first_call_is_not_that_of_the_client(
+    connect: Any, db: Any, mongopatterns_server: Any
+) -> None:
+    """The driver looks after its server when the deadline of the call that began it is long over."""
+    own = connect(mongopatterns_server.uri, heartbeatFrequencyMS=500, serverSelectionTimeoutMS=2000)
+    hits = Counter(own[db.name], HITS)
+    assert hits.add("alice", timeout=2) == 1
+    for total in range(2, 8):
+        pause(0.5)
+        assert hits.add("alice") == total

@@ -906,6 +906,7 @@ def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_server_that_is_started_by_a_script(wrapper: Path) -> None:
     """The real server behind a script ends with it, killed, restarted and stopped, with grace and without."""
+    started = 0
     for grace in (0.0, PATIENCE):
         with EmbeddedMongo() as server:
             assert server.kill(0) == 0
@@ -914,7 +915,8 @@ def test_a_server_that_is_started_by_a_script(wrapper: Path) -> None:
             assert insert(server, "things", 1) == 1
             server.stop(grace=grace)
         assert until(lambda: not any(runs(int(pid)) for pid in wrapper.read_text().split()))
-    assert len(wrapper.read_text().split()) == 4
+        # (once more each time that somebody else was quicker to take the port)
+        assert len(wrapper.read_text().split()) >= (started := started + 2)
 
 
 @pytest.mark.parametrize("first", ["script", "parent"])
