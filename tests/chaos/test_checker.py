@@ -366,7 +366,8 @@ def test_documents_are_taken_by_one_at_most() -> None:
 def cascade(*told: Any, stored: Any, transaction: bool = False) -> set[str]:
     script = Script()
     for answer in told:
-        script("Cascade", "delete", answer, fate=UNKNOWN if answer is None else TOLD, transaction=transaction)
+        fate = answer if answer in (UNKNOWN, UNTOUCHED) else TOLD
+        script("Cascade", "delete", answer if fate is TOLD else None, fate=fate, transaction=transaction)
     return script("Cascade", "stored", stored, at_first=(1, 3)).broken
 
 
@@ -374,10 +375,15 @@ def test_cascades_leave_nothing_and_take_nothing_else() -> None:
     """A parent goes with its children, each is counted once; half of it only where nobody knows."""
     promise = {"a parent goes with its children, and nothing else goes"}
     assert cascade((1, 3), (0, 0), stored=(0, 0)) == set()
-    assert cascade(None, stored=(1, 0)) == set()
-    assert cascade(None, (1, 1), stored=(0, 0)) == set()
-    assert cascade(None, stored=(1, 0), transaction=True) == promise
-    assert cascade(None, stored=(0, 2)) == promise
+    assert cascade(UNKNOWN, stored=(1, 0)) == set()
+    assert cascade(UNKNOWN, (1, 1), stored=(0, 0)) == set()
+    assert cascade(UNKNOWN, stored=(1, 0), transaction=True) == promise
+    # An error that says that nothing is applied says so of the last command: those before it may have gone through.
+    assert cascade(UNTOUCHED, (1, 0), stored=(0, 0)) == set()
+    assert cascade(UNTOUCHED, stored=(1, 2)) == set()
+    assert cascade(UNTOUCHED, (1, 0), stored=(0, 0), transaction=True) == promise
+    assert cascade(UNTOUCHED, stored=(1, 0), transaction=True) == promise
+    assert cascade(UNKNOWN, stored=(0, 2)) == promise
     assert cascade((1, 3), stored=(1, 0)) == promise
     assert cascade((1, 3), (1, 0), stored=(0, 0)) == promise
     assert cascade((1, 2), stored=(0, 0)) == promise

@@ -99,6 +99,7 @@ class AsyncCascade:
                 their parents are still there.
             StateError: If `keep` has the text of a parent's ObjectId: that parent and all after it were not deleted.
             PyMongoError: Of the driver. Without a transaction, what was deleted before stays deleted: call again.
+                (`may_have_applied` tells of the last command alone.)
         """
         run = self._plan.delete(
             filter, keep=keep, transaction=transaction, batch=batch, on_progress=on_progress, session=session
@@ -157,6 +158,7 @@ class AsyncCascade:
         Raises:
             UsageError: On a bad option or timeout; nothing was sent.
             PyMongoError: Of the driver. What was deleted before stays deleted: call again.
+                (`may_have_applied` tells of the last command alone.)
         """
         run = self._plan.delete_orphans(batch=batch, on_progress=on_progress)
         async with driver.call(self._top, timeout):

@@ -77,7 +77,9 @@ def check_cascades(calls: list[Call]) -> Violations:
     """What was deleted is gone with all that belongs to it, each document is counted once, and all else is there."""
     promise = "a parent goes with its children, and nothing else goes"
     for mine in by_key(calls).values():
-        deletes = [call for call in mine if not call.look and call.fate != UNTOUCHED]
+        # (an error that says that nothing is applied says so of the last command, where there is no transaction)
+        asked = [call for call in mine if not call.look]
+        deletes = [call for call in asked if call.fate != UNTOUCHED or not call.asked["transaction"]]
         told = [call for call in deletes if call.fate == TOLD]
         for look in (call for call in mine if call.look):
             at_first, (parents, children) = look.asked["at_first"], look.told
