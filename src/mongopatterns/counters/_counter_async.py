@@ -44,7 +44,7 @@ class AsyncCounter:
         combine: bool = False,
         durability: Durability = Durability.MAJORITY,
     ) -> None:
-        self.spec = check_spec(spec, CounterSpec)
+        self.spec: CounterSpec = check_spec(spec, CounterSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = CounterPlan(spec, self._collection.name, self._collection.codec_options)
         self._sender = AsyncCombining(self._alone, self._together, self._plan.lane, combine=combine, name="counter")

@@ -54,7 +54,7 @@ class AsyncRateLimiter:
         combine: bool = False,
         durability: Durability = Durability.MAJORITY,
     ) -> None:
-        self.spec = check_spec(spec, RateLimiterSpec)
+        self.spec: RateLimiterSpec = check_spec(spec, RateLimiterSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = LimiterPlan(spec, self._collection.name, self._collection.codec_options)
         self._sender = AsyncCombining(

@@ -56,7 +56,7 @@ class Quota:
         combine: bool = False,
         durability: Durability = Durability.MAJORITY,
     ) -> None:
-        self.spec = check_spec(spec, QuotaSpec)
+        self.spec: QuotaSpec = check_spec(spec, QuotaSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = QuotaPlan(spec, self._collection.name, self._collection.codec_options)
         self._sender = Combining(self._alone, self._together, self._plan.lane, combine=combine, name="quota")

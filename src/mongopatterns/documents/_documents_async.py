@@ -39,7 +39,7 @@ class AsyncDocuments:
     def __init__(
         self, target: driver.Target, spec: DocumentSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = check_spec(spec, DocumentSpec)
+        self.spec: DocumentSpec = check_spec(spec, DocumentSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = DocumentPlan(spec, self._collection.name, self._collection.codec_options)
 

@@ -43,7 +43,7 @@ class Cascade:
         self, target: DatabaseLike[Any], spec: CascadeSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
         check_database(target)
-        self.spec = check_spec(spec, CascadeSpec)
+        self.spec: CascadeSpec = check_spec(spec, CascadeSpec)
         self._top: Any = driver.bind(target, spec.collection, durability)
         self._plan = CascadePlan(spec, self._top.codec_options)
         options = exact(self._top.codec_options)

@@ -62,7 +62,7 @@ class Join:
         strategy: Strategy = "auto",
         on_missing_index: OnMissingIndex = "warn",
     ) -> None:
-        self.spec = check_spec(spec, JoinSpec)
+        self.spec: JoinSpec = check_spec(spec, JoinSpec)
         self._collection = _reader(target, spec.collection)
         self._plan = JoinPlan(
             spec,

@@ -43,7 +43,7 @@ class Loader:
     """
 
     def __init__(self, target: driver.Target, spec: LoaderSpec) -> None:
-        self.spec = check_spec(spec, LoaderSpec)
+        self.spec: LoaderSpec = check_spec(spec, LoaderSpec)
         collection = driver.bind(target, spec.collection, Durability.MAJORITY)
         self._plan = LoaderPlan(spec, collection.codec_options)
         self._collection = collection.with_options(codec_options=self._plan.raw_options)

@@ -39,7 +39,7 @@ class AsyncCappedSet:
     def __init__(
         self, target: driver.Target, spec: CappedSetSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = check_spec(spec, CappedSetSpec)
+        self.spec: CappedSetSpec = check_spec(spec, CappedSetSpec)
         collection = driver.bind(target, spec.collection, durability)
         self._plan = CappedSetPlan(spec, collection.name, collection.codec_options)
         self._sender = AsyncSending(collection, self._plan)

@@ -42,7 +42,7 @@ class AsyncKeyedSet:
     def __init__(
         self, target: driver.Target, spec: KeyedSetSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = check_spec(spec, KeyedSetSpec)
+        self.spec: KeyedSetSpec = check_spec(spec, KeyedSetSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = KeyedSetPlan(spec, self._collection.name, self._collection.codec_options)
         self._sending = AsyncSending(self._collection, self._plan)

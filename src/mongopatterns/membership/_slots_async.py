@@ -33,7 +33,7 @@ class AsyncSlots:
     """
 
     def __init__(self, target: driver.Target, spec: SlotsSpec, *, durability: Durability = Durability.MAJORITY) -> None:
-        self.spec = check_spec(spec, SlotsSpec)
+        self.spec: SlotsSpec = check_spec(spec, SlotsSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._snapshots: AsyncCollectionLike[dict[str, Any]] = self._collection.with_options(
             read_concern=ReadConcern("snapshot")  # (left out by the driver in a transaction, which has its own)

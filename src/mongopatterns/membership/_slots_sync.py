@@ -35,7 +35,7 @@ class Slots:
     """
 
     def __init__(self, target: driver.Target, spec: SlotsSpec, *, durability: Durability = Durability.MAJORITY) -> None:
-        self.spec = check_spec(spec, SlotsSpec)
+        self.spec: SlotsSpec = check_spec(spec, SlotsSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._snapshots: CollectionLike[dict[str, Any]] = self._collection.with_options(
             read_concern=ReadConcern("snapshot")  # (left out by the driver in a transaction, which has its own)

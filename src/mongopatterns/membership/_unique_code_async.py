@@ -34,7 +34,7 @@ class AsyncUniqueCode:
     def __init__(
         self, target: driver.Target, spec: UniqueCodeSpec, *, durability: Durability = Durability.MAJORITY
     ) -> None:
-        self.spec = check_spec(spec, UniqueCodeSpec)
+        self.spec: UniqueCodeSpec = check_spec(spec, UniqueCodeSpec)
         self._collection = driver.bind(target, spec.collection, durability)
         self._plan = UniqueCodePlan(spec, self._collection.name, self._collection.codec_options)
 

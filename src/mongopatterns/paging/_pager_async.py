@@ -46,7 +46,7 @@ class AsyncPager:
     def __init__(
         self, target: driver.Target, spec: PagerSpec, *, secret: str | bytes | Sequence[str | bytes] | None = None
     ) -> None:
-        self.spec = check_spec(spec, PagerSpec)
+        self.spec: PagerSpec = check_spec(spec, PagerSpec)
         collection = _reader(target, spec.collection)
         self._plan = PagerPlan(spec, collection.name, secret=secret, codec_options=collection.codec_options)
         self._collection = collection

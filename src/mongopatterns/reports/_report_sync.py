@@ -49,7 +49,7 @@ class Report:
         allow_disk_use: bool | None = None,
         secret: Any = None,
     ) -> None:
-        self.spec = check_spec(spec, ReportSpec)
+        self.spec: ReportSpec = check_spec(spec, ReportSpec)
         bound: Any = driver.bind(target, spec.collection, Durability.MAJORITY, read_preference)
         self._collection = with_any_date(bound)
         self._plan = ReportPlan(

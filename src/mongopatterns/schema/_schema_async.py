@@ -40,7 +40,7 @@ class AsyncSchema:
 
     def __init__(self, target: AsyncDatabaseLike[Any], spec: SchemaSpec) -> None:
         check_database(target)
-        self.spec = check_spec(spec, SchemaSpec)
+        self.spec: SchemaSpec = check_spec(spec, SchemaSpec)
         bound: Any = driver.bind(target, "schema", Durability.MAJORITY)
         self._collection = bound
         self._plan = SchemaPlanner(spec, bound.database.name, bound.codec_options)

@@ -42,7 +42,7 @@ class Schema:
 
     def __init__(self, target: DatabaseLike[Any], spec: SchemaSpec) -> None:
         check_database(target)
-        self.spec = check_spec(spec, SchemaSpec)
+        self.spec: SchemaSpec = check_spec(spec, SchemaSpec)
         bound: Any = driver.bind(target, "schema", Durability.MAJORITY)
         self._collection = bound
         self._plan = SchemaPlanner(spec, bound.database.name, bound.codec_options)
