@@ -41,7 +41,7 @@ app: $(VENV)/.dev  ## Run an application of examples/, with a server of its own:
 # Tests wait for the server as much as they compute: four workers, each with a server of its own, keep two cores busy.
 pytest := -m pytest --numprocesses=4 --dist=worksteal
 
-# Their data is kept in memory where there is much of it, which saves a seventh of the time: no journal has to reach a disk.
+# Their data is kept in memory where there is much of it, and programs may run there: no journal has to reach a disk.
 memory := $(shell grep -qs ' /dev/shm [^ ]* [^ ]*noexec' /proc/mounts || df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
 ifneq ($(memory),)
 test coverage chaos: export TMPDIR ?= $(memory)

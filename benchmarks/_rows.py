@@ -32,7 +32,7 @@ class Effort:
         turn: Seconds that one turn of one side should take, about.
         calls: How many calls each caller makes in a turn, at the least.
         callers: The most callers to have, whatever a row asks for.
-        keys: The most keys to use; of those that nobody has used, no two callers may have one at the same time.
+        keys: The most keys to use, and not fewer than callers: the first call of a key must be its only one.
     """
 
     rounds: int = 40

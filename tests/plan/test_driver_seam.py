@@ -83,6 +83,7 @@ async def test_a_primitive_takes_its_own_spec(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(WHOLE))
 async def test_what_touches_several_collections_is_bound_to_a_database(name: str) -> None:
     """A collection is refused, and the way to its database is named."""
+    assert name in BOUND
     with pytest.raises(UsageError, match=r"^target: expected a database, got \w*Collection: pass collection\.database"):
         getattr(mongopatterns, name)(database_for(name)["things"], HITS)
 
